@@ -134,7 +134,7 @@ class Bench:
         record = record_of(kind, run, method, names=names)
         record.save(told)  # first: where there are weights, there is their record
         write_checkpoint(
-            file, run.model.state_dict(), metadata=metadata_for(kind, self.split, method, self.seed)
+            file, run.model.state_dict(), metadata=metadata_for(kind, self.split, method, self.seed, key=None)
         )
         state.unlink(missing_ok=True)
         return run.model, record

@@ -141,7 +141,9 @@ def publish(store: RecordingStore, name: str, role: str, job: Job, folder: Path)
     source, split, _ = store.setting(job)
     _, evaluation = store.evaluated(path, job)
     recipe = Retrain(**job.recipe)
-    metadata = metadata_for("original" if role == "original" else "retrain", split, recipe, job.seed)
+    metadata = metadata_for(
+        "original" if role == "original" else "retrain", split, recipe, job.seed, key=None
+    )
     file = write_checkpoint(folder / f"{name}.safetensors", read_checkpoint(path).state, metadata=metadata)
     entry: dict[str, Any] = {
         "role": role,

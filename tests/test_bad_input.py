@@ -20,8 +20,8 @@ from expunge.masks.mask_file import Mask
 from expunge.projects.settings import read_settings
 from expunge.records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_metadata import split_description
+from expunge.records.checkpoint_requests import answered_requests, public_requests
 from expunge.records.record import Record
-from expunge.records.request_file import answered_requests, public_requests
 from expunge.training.registry import method_from_metadata, recipe_from_metadata
 from expunge.tuning.kept import finished_trials
 

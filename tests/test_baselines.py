@@ -826,6 +826,12 @@ def test_a_loaded_ensemble_keeps_its_requests_and_never_learns_their_samples(tmp
     assert (tmp_path / "requests.json").stat().st_mode & 0o777 == 0o600
     again = SisaEnsemble.load(tmp_path, make)
     assert requests_of(again) == requests_of(ensemble) != ()
+    text = (tmp_path / "settings.json").read_text()
+    assert first.hash not in text and json.loads(text)["requests"][0].startswith("hmac-sha256:")
+    # an earlier version wrote plain hashes, by which anyone with the data can test an id
+    (tmp_path / "settings.json").write_text(json.dumps({**json.loads(text), "requests": [first.hash]}))
+    assert requests_of(SisaEnsemble.load(tmp_path, make)) == requests_of(ensemble)
+    (tmp_path / "settings.json").write_text(text)
     # one shard, so that the deletion of u7 trains on what is left of the samples of u0's shard
     seen = seen_by_shards(monkeypatch, lambda: execute(again, second, SISA_TINY, task))
     assert seen == {f"u{n}" for n in range(60)} - {"u0", "u7"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from expunge.models import build
 from expunge.pipeline import Outcome
 from expunge.records import checkpoint_metadata
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_requests import key_of
+from expunge.records.keyed import agrees
 from expunge.records.request_file import read_requests
 from expunge.sources import load
 from expunge.tasks.diffusion import Diffusion
@@ -53,8 +56,13 @@ def test_heads_say_what_the_weights_come_from(made):
     said = {n: read_checkpoint(path).metadata for n, path in made.items()}
     assert [said[n]["kind"] for n in said] == ["original", "retrain", "retrain", "unlearn"]
     assert len(said["original"]["train_hash"]) == 64 and said["gold"]["train_hash"] == ""
-    assert said["ours"]["train_hash"] == said["original"]["train_hash"]
-    assert not said["original"]["split_hash"] and said["gold"]["split_hash"] == said["ours"]["split_hash"]
+    keys = {n: key_of(read_checkpoint(path)) for n, path in made.items()}
+    trained_on = said["original"]["train_hash"]
+    assert agrees(said["ours"]["train_hash"], trained_on, "train_hash", keys["ours"])
+    assert not agrees(said["ours"]["train_hash"], trained_on, "train_hash", keys["gold"])
+    split = Record.load(Path(made["ours"]).with_suffix(".json")).split["hash"]
+    assert not said["original"]["split_hash"] and keys["original"] is None
+    assert all(agrees(said[n]["split_hash"], split, "split_hash", keys[n]) for n in ("gold", "ours"))
     assert json.loads(said["gold"]["recipe"])["lr"] == 0.05
     assert said["ours"]["method"] == "salun" and json.loads(said["ours"]["settings"])["epochs"] == 1
 
@@ -200,6 +208,9 @@ def test_the_demo_writes_the_same_heads(tmp_path, monkeypatch):
     assert recipe_from_metadata(read_checkpoint(made["original"])) == quick
     kept = {n: Record.load(tmp_path / f"{n}.json").split for n in ("original", "retrain", "salun")}
     assert kept["original"] == kept["retrain"] == kept["salun"]  # judged on the same samples
+    digest = kept["salun"]["hash"].encode()
+    assert len(digest) == 64 and digest in (tmp_path / "salun.json").read_bytes()
+    assert all(digest not in Path(file).read_bytes() for file in made.values())
 
 
 def test_a_head_of_another_version_gives_no_settings(tmp_path):

@@ -8,9 +8,11 @@ import pytest
 
 from expunge.cli.app import main
 from expunge.receipts.receipt import Receipt
-from expunge.records.checkpoint import read_checkpoint
+from expunge.records.checkpoint import read_checkpoint, write_checkpoint
+from expunge.records.checkpoint_requests import answered_requests, key_of, public_requests
+from expunge.records.keyed import keyed
 from expunge.records.record import Record
-from expunge.records.request_file import answered_requests, public_requests, read_requests
+from expunge.records.request_file import read_requests
 
 DIGITS = ["--data", "digits", "--model", "mlp"]
 METHOD = ["--trials", "0", "--epochs", "4", "--lr", "0.05", "--batch-size", "64"]
@@ -61,8 +63,9 @@ def test_checkpoint_record_and_receipt_know_the_earlier_requests(sequence):
     assert [e["receipt"] for e in third["earlier"]] == [r.id for r in receipts[:2]]
     assert [e["forget_count"] for e in third["earlier"]] == [len(requests[0].ids), 60]
     assert "earlier" not in receipts[0].statement
-    listed = public_requests(read_checkpoint(sequence / "m3.safetensors"))
-    assert [e["request"] for e in listed] == [r.request for r in requests]
+    third = read_checkpoint(sequence / "m3.safetensors")
+    listed, key = public_requests(third), key_of(third)
+    assert [e["request"] for e in listed] == [keyed(key, "request", r.request) for r in requests]
     # the ids stay in the house: the request file is private, the checkpoint has none of them
     assert stat.S_IMODE((sequence / "m3.requests.json").stat().st_mode) == 0o600
     metadata = read_checkpoint(sequence / "m3.safetensors").metadata
@@ -111,7 +114,8 @@ def test_a_checkpoint_without_its_request_file_is_refused(sequence, tmp_path, ca
 def test_a_request_that_came_back_ends_with_exit_code_1(folder, tmp_path, capsys):
     """A model that never forgot class 3 is given a history that says it did."""
     history = tmp_path / "m0.requests.json"
-    (tmp_path / "m0.safetensors").write_bytes((folder / "m0.safetensors").read_bytes())
+    # without metadata: that of an original says that it has seen the class
+    write_checkpoint(tmp_path / "m0.safetensors", read_checkpoint(folder / "m0.safetensors").state)
     assert unlearn(folder, "m0.safetensors", "c.safetensors", "--forget-class", "3") == 0
     values = json.loads((folder / "c.requests.json").read_text())
     history.write_text(json.dumps(values))
@@ -122,6 +126,8 @@ def test_a_request_that_came_back_ends_with_exit_code_1(folder, tmp_path, capsys
     )
     told = capsys.readouterr()
     assert "came back" in told.out and "request 1" in told.err
+    said = "taken as answered because you say so: 1 (class, "
+    assert f"m0.safetensors does not list these requests of m0.requests.json, and they are {said}" in told.err
     assert Record.load(tmp_path / "m1.json").details["earlier_requests"][0]["came_back"]
 
 
@@ -202,3 +208,44 @@ def test_a_comma_belongs_to_the_value_of_a_group(tmp_path, monkeypatch):
     assert {users[int(i)] for i in request.ids} == {"Doe, Jane", "Roe"} and len(request.ids) == 60
     # names of people are in no checkpoint
     assert not any("Doe" in text for text in read_checkpoint(tmp_path / "u.pt").metadata.values())
+
+
+# ---- who has the file, and who has another one
+
+
+def test_an_auditor_without_the_request_file_is_told_what_was_not_checked(sequence, tmp_path, capsys):
+    """The second request is one of ids, and only the key would tell that it is the one that is audited."""
+    (tmp_path / "m2.safetensors").write_bytes((sequence / "m2.safetensors").read_bytes())
+    audit = ["audit", *DIGITS, "--original", str(sequence / "m1.safetensors"), "--checkpoint"]
+    moved = [*audit, str(tmp_path / "m2.safetensors")]
+    first, other = (["--forget-ids", str(sequence / f"ids{k}.txt")] for k in (1, 2))
+    said = "m2.requests.json with their key is not there, so it was not checked that the model was made for this forget set"
+    for forget in (first, other):
+        assert main([*moved, *forget]) in (0, 1)
+        assert said in capsys.readouterr().err
+    # the owner's file settles it
+    assert main([*audit, str(sequence / "m2.safetensors"), *first]) in (0, 1)
+    assert "not checked" not in capsys.readouterr().err
+    history = ["--history", str(sequence / "m2.requests.json")]
+    assert main([*moved, *other, *history]) == 2
+    assert "made for another split" in capsys.readouterr().err
+    # a share of the samples, or another number of them, needs no key to be refused
+    (tmp_path / "few.txt").write_text("0\n1\n")
+    assert main([*moved, "--forget-ids", str(tmp_path / "few.txt")]) == 2
+    # nothing is trained on trust
+    assert unlearn(tmp_path, "m2.safetensors", "m3.safetensors", *first) == 2
+    assert "m2.requests.json with their ids is missing" in capsys.readouterr().err
+
+
+def test_a_history_of_another_model_is_refused_with_an_original(sequence, tmp_path, capsys):
+    (tmp_path / "m0.safetensors").write_bytes((sequence / "m0.safetensors").read_bytes())
+    ids = ["--forget-ids", str(sequence / "ids2.txt"), "--history", str(sequence / "m2.requests.json")]
+    assert unlearn(tmp_path, "m0.safetensors", "m1.safetensors", *ids) == 2
+    assert "m2.requests.json is not the history of" in capsys.readouterr().err
+    office = ["init", str(tmp_path / "office"), *DIGITS, "--checkpoint", str(tmp_path / "m0.safetensors")]
+    assert main([*office, "--history", str(sequence / "m2.requests.json")]) == 2
+    assert "m2.requests.json is not the history of" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m0.safetensors"]
+    # the control: with the model that it was written with
+    office[office.index("--checkpoint") + 1] = str(sequence / "m2.safetensors")
+    assert main([*office, "--history", str(sequence / "m2.requests.json")]) == 0

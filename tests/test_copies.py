@@ -391,7 +391,7 @@ def test_the_description_is_short_and_its_ids_stay_out_of_checkpoints():
     from expunge.methods.salun import SalUn
     from expunge.records.checkpoint_metadata import metadata_for
 
-    metadata = json.loads(metadata_for("unlearn", split, SalUn(), 0)["split"])
+    metadata = json.loads(metadata_for("unlearn", split, SalUn(), 0, key=None)["split"])
     assert "copies_found" not in metadata and metadata["copies"] == "include"
     assert metadata["copies_included"] == len(split.forget) - 1
 

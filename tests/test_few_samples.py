@@ -171,7 +171,7 @@ def test_a_missing_remedy_is_said_once():
 
 def test_a_split_mismatch_names_the_flags_that_differ(tmp_path):
     made = {source: of_ids(validation=0.5, seed=1, validation_from=source) for source in ("test", "train")}
-    files = {source: SimpleNamespace(metadata=metadata_for("retrain", split, Retrain(), 0), path=tmp_path / "r.safetensors")
+    files = {source: SimpleNamespace(metadata=metadata_for("retrain", split, Retrain(), 0, key=None), path=tmp_path / "r.safetensors")
              for source, split in made.items()}  # fmt: skip
     assert check_retrained(files["test"], made["test"]) is None
     train = {"validation": 0.5, "seed": 1, "validation_from": "train"}

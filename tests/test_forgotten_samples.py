@@ -150,11 +150,24 @@ def test_a_command_in_a_record_names_no_people():
         "--group=author=jane@x.org",
         "--forget-group",
         "a=Jane",
+        "b=Roe",
         "--ids",
         "f",
+        "--csv=--jane.csv",
+        "--forget_ids",
+        "--roe.txt",
+        "--history",
+        "j.txt",
+        "--out",
+        "m=1",
+        "--forget_group=a=Jane Doe",
+        "a=Roe",
+        "--unseen-ids",
+        "j=1.txt",
     ]
     with invoked_with(line):
         assert (
             command_line()
-            == "expunge forget --subject '***' '--group=author=***' --forget-group 'a=***' --ids f"
+            == "expunge forget --subject '***' '--group=author=***' --forget-group 'a=***' 'b=***' --ids '***' '--csv=***' --forget_ids "
+            "'***' --history '***' --out m=1 '--forget_group=a=***' 'a=***' --unseen-ids '***'"
         )

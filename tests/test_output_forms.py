@@ -165,7 +165,8 @@ def test_a_folder_with_a_dot_in_its_name_is_written_as_a_folder(tmp_path, name):
 
 def test_requests_beside_a_name_with_a_version_are_found_where_earlier_versions_wrote_them(tmp_path):
     from expunge.data.past_requests import PastRequest
-    from expunge.records.request_file import answered_requests, public_requests, write_requests
+    from expunge.records.checkpoint_requests import answered_requests, public_requests
+    from expunge.records.request_file import write_requests
 
     past = PastRequest(request="ab", scenario="ids", goal="untrain", ids=("7",), method="salun")
     metadata = {"requests": json.dumps([past.public()])}

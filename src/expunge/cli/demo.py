@@ -23,7 +23,9 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Watch
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import Role, metadata_for
+from ..records.keyed import new_key
 from ..records.record import Record
+from ..records.request_file import requests_path, write_requests
 from ..report import write_report
 from ..sources.loading import load
 from ..sources.source import Source
@@ -212,8 +214,9 @@ class DemoSeed:
         """Write checkpoint and record of one run."""
         suffix = f"-{self.seed}" if self.seed else ""
         role: Role = outcome.record.kind  # type: ignore[assignment]
-        metadata = metadata_for(role, self.split, outcome.method, self.seed)
-        write_checkpoint(
-            self.out / f"{label}{suffix}.safetensors", outcome.model.state_dict(), metadata=metadata
-        )
+        file, key = self.out / f"{label}{suffix}.safetensors", new_key()
+        metadata = metadata_for(role, self.split, outcome.method, self.seed, key=key)
+        write_checkpoint(file, outcome.model.state_dict(), metadata=metadata)
+        if role != "original":
+            write_requests(requests_path(file), [self.split.as_request(outcome.record.method)], key)
         self._record(outcome).save(self.out / f"{label}{suffix}.json")

@@ -230,6 +230,7 @@ def table(records: list[Record], labels: tuple[str, ...]) -> Table:
 def write_run(out: Path, label: str, outcome: Outcome) -> None:
     """Write the checkpoint and the record of one run."""
     run, record = outcome.run, outcome.record
-    metadata = metadata_for(record.kind, run.split, outcome.method, run.seed)  # type: ignore[arg-type]
+    # the class is named in the metadata, so no hash needs a key
+    metadata = metadata_for(record.kind, run.split, outcome.method, run.seed, key=None)  # type: ignore[arg-type]
     write_checkpoint(out / f"{label}.safetensors", run.model.state_dict(), metadata=metadata)
     record.save(out / f"{label}.json")

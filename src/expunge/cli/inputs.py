@@ -19,7 +19,8 @@ from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_audited, check_original, check_retrained, check_role
-from ..records.request_file import answered_requests
+from ..records.checkpoint_requests import answered_requests
+from ..records.history_checks import check_history
 from ..sources.preview import Preview
 from ..sources.source import Source
 from ..tasks.task import Task
@@ -30,7 +31,7 @@ from .terminal import notice
 
 Loaded = tuple[nn.Module, Checkpoint]
 # role -> the check of its metadata; returns a sentence where the metadata leave a question open
-CHECKS: dict[str, Callable[[Checkpoint, Split], str | None]] = {
+CHECKS: dict[str, Callable[..., str | None]] = {
     "original": check_original,
     "retrained": check_retrained,
     "unlearned": check_audited,
@@ -139,13 +140,18 @@ class ModelFiles:
         checkpoint = self._checkpoints[role]
         for text in checkpoint.notices:
             notice(text)
-        if warning := CHECKS[role](checkpoint, split):
+        is_audit = "unlearned" in self.files
+        # the original of an audit is the model before the requests that the unlearned model has answered
+        is_current = role == "unlearned" or (role == "original" and not is_audit)
+        history = self.history if is_current else None
+        if warning := CHECKS[role](checkpoint, split, history=history):
             notice(warning)
         model = self._models[role]
         if role != "retrained":
-            # the original of an audit is the model before the requests that the unlearned model has answered
-            history = self.history if role == "unlearned" or "unlearned" not in self.files else None
-            remember_requests(model, answered_requests(checkpoint, history, split.request))
+            answered = answered_requests(checkpoint, history, split, assume=is_audit)
+            if warning := check_history(checkpoint, split, answered, history):
+                notice(warning)
+            remember_requests(model, answered)
         return model.to(self.device), checkpoint
 
     def load_state(self, role: str, entry: str) -> nn.Module:

@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from ..data.split import Split
 from ..errors import raise_all
+from ..methods.retrain import Retrain
 from ..pipeline.factory import seeded_factory
+from ..pipeline.outcome import Outcome
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.watch import Watch
 from ..records.checkpoint_metadata import metadata_for
-from ..records.request_file import read_requests
+from ..records.keyed import new_key
+from ..records.request_file import read_requests, requests_path, write_requests
 from ..tasks.classification import Classification
 from ..tracking.tracking import Tracking
 from ..training.method import Method
@@ -68,7 +72,7 @@ def train(
     how = compute.start()
     settings = replace(presets.recipe(model.data), **given(recipe))
     raise_all(
-        output_problems(with_record(out), split.forget_ids, split.unseen_ids, history)
+        output_problems(_outputs(out, without_forget), split.forget_ids, split.unseen_ids, history)
         + run_output_problems(out, size_of_model(model), failure.spill)
         + model.problems()
         + track.problems()
@@ -101,14 +105,20 @@ def train(
         refuse_failed(out, outcome.run, outcome.record, failure)
         if not is_first_process():
             return
-        metadata = metadata_for(role, drawn, settings, seed)
-        deliver(out, lambda place: write_outcome(place, outcome, metadata), failure)
+        deliver(out, lambda place: _write(place, outcome, role, drawn, settings), failure)
         tracking.wrote(**written(out))
     note_status(outcome.record, outcome.run)
     scores, seen = outcome.record.scores, "retained" if without_forget else "training"
     print(
         f"accuracy: {scores['RA']:.2f} % of {seen} samples of the split, {scores['TA']:.2f} % of test samples"
     )
+
+
+def _outputs(out: Path, without_forget: bool) -> dict[str, Path]:
+    return {
+        **with_record(out),
+        **({"the requests": requests_path(out)} if without_forget and out.name else {}),
+    }
 
 
 def _watch(
@@ -121,6 +131,18 @@ def _watch(
             yield Watch(on_row=tracking.rows(progress(method, name)), state_file=state)
 
     return watch
+
+
+def _write(out: Path, outcome: Outcome, role: Role, split: Split, recipe: Retrain) -> list[str]:
+    """Write checkpoint and record, and for a reference the request file with the key of its metadata. Returns the lines to print."""
+    key = new_key()
+    metadata = metadata_for(role, split, recipe, outcome.run.seed, key=key)
+    lines = write_outcome(out, outcome, metadata)
+    if role == "original":
+        return lines
+    answered = [*(e.past for e in split.earlier), split.as_request(recipe.name())]
+    path = write_requests(requests_path(out), answered, key)
+    return [*lines, f"requests: {path} (keep it private; it holds the forgotten ids)"]
 
 
 def _split_problems(split: SplitFlags, without_forget: bool, history: Path | None) -> list[str]:

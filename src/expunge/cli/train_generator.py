@@ -141,7 +141,7 @@ def train_generator(
         tracking.take_record(record)
         refuse_failed(out, run, record, failure)
         if is_first_process():
-            metadata = metadata_for("original", setting.split, settings, generator.seed)
+            metadata = metadata_for("original", setting.split, settings, generator.seed, key=None)
             deliver(out, lambda place: write_generator(place, run, record, metadata), failure)
             tracking.wrote(**written(out))
 

@@ -20,6 +20,7 @@ from ..receipts.kept import NAMES
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_metadata import metadata_for
 from ..records.file_names import beside
+from ..records.keyed import keyed, new_key
 from ..records.request_file import requests_path, write_requests
 from ..records.together import staged
 from ..tasks.classification import Classification
@@ -200,7 +201,8 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
     """Write checkpoint, record, mask, receipt and request file of a finished run, and return the lines to print."""
     flags = request.flags
     split = outcome.run.split
-    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed)
+    key = new_key()
+    metadata = metadata_for("unlearn", split, outcome.method or request.method, flags.seed, key=key)
     lines = write_outcome(out, outcome, metadata, like=like)
     mask, mask_file = outcome.run.mask, flags.save_mask
     if mask is not None:
@@ -212,7 +214,7 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
         mask_file = (
             mask_file if out == flags.checkpoint_to_write(request.method) else out.parent / mask_file.name
         )
-        lines.append(f"mask: {mask.save(mask_file, split=split.hash)}")
+        lines.append(f"mask: {mask.save(mask_file, split=keyed(key, 'split', split.hash))}")
     elif mask_file is not None:
         notice(f"the run had no mask, so {mask_file} was not written; --density below 1 makes one.")
     answered = requests_of(outcome.model)
@@ -223,7 +225,7 @@ def _write(request: Request, out: Path, outcome: Outcome, like: Checkpoint) -> l
     receipt, written = request.receipt.write(record, before, out, split.forget.ids, mask, parent)
     proof = {"receipt": receipt.id, "commitment": receipt.statement["forget_commitment"]} if receipt else {}
     last = replace(answered[-1], record=record_hash(staged(record)), **proof)
-    path = write_requests(requests_path(out), [*earlier, last])
+    path = write_requests(requests_path(out), [*earlier, last], key)
     return [*lines, *written, f"requests: {path} (keep it private; it holds the forgotten ids)"]
 
 

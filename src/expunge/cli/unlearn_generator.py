@@ -162,7 +162,9 @@ class GeneratorRun:
             order = {"original": models["original"], "unlearned": outcome.model, **models}
             record.details["attacks"] = come_back(setting, judge, order)
         record_dropped(record, like)
-        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed) | dropped_metadata(like)
+        # the class is named in the metadata, so no hash needs a key
+        metadata = metadata_for("unlearn", setting.split, self.method, setting.seed, key=None)
+        metadata |= dropped_metadata(like)
         deliver(flags.out, lambda place: write_generator(place, outcome.run, record, metadata), self.failure)
         for name in ("UA", "RA"):
             print(f"{name}: {start.evaluation.scores[name]:.1f} % before, {record.scores[name]:.1f} % after")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..data.past_requests import PastRequest
 from ..errors import CheckpointError
 from ..records.atomic_files import atomic, write_json
+from ..records.keyed import keyed, new_key
 from ..records.record import Ended
-from ..records.request_file import read_requests, write_requests
+from ..records.request_file import read_key, read_requests, write_requests
 from ..torch_utils.module_state import snapshot
 
 State = dict[str, Tensor]
@@ -51,11 +52,13 @@ def write_states(
         for r, state in enumerate(states):
             with atomic(_file(folder, s, r)) as path:
                 save_file({k: v.contiguous() for k, v in state.items()}, path)
-    write_requests(folder / REQUESTS, requests)
+    key = new_key()
+    write_requests(folder / REQUESTS, requests, key)
     # what an earlier version did not keep stays unknown
     known: dict[str, Any] = {}
     if requests or samples is not None:
-        known["requests"] = [past.request for past in requests]
+        # a plain hash would let anyone with the data test each id
+        known["requests"] = [keyed(key, "request", past.request) for past in requests]
     if samples is not None:
         known["data"] = samples if isinstance(samples, str) else ""
     if isinstance(samples, Tensor):
@@ -101,7 +104,10 @@ def _requests_in(folder: Path, listed: list[str] | None) -> list[PastRequest]:
         return []
     path = folder / REQUESTS
     requests = read_requests(path) if path.exists() else []
-    if missing := set(listed) - {past.request for past in requests}:
+    key = read_key(path) if path.exists() else None
+    known = {past.request for past in requests}
+    known |= {keyed(key, "request", past.request) for past in requests if key}
+    if missing := set(listed) - known:
         raise CheckpointError(
             f"{path} lacks {len(missing)} of the {len(listed)} requests that the ensemble has answered, so a later run would train on "
             "their samples again; restore the file that was saved with the ensemble."

@@ -12,14 +12,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..data.past_requests import PastRequest
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
+from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_folders import weight_files
 from ..records.checkpoint_form import write_form
+from ..records.checkpoint_requests import answered_requests, key_of
+from ..records.history_checks import check_history
 from ..records.part_files import lock
-from ..records.request_file import answered_requests, requests_path, write_requests
+from ..records.request_file import requests_path, write_requests
+from ..sources.source import Source
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
+from .held_out import any_split
 from .ledger_limits import public_key, read_states, write_limits
 from .places import FORM_FOLDER, MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
@@ -53,14 +59,14 @@ def make_folder(
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None and source is not None
-    answered = answered_requests(read, history)
+    answered, key = _answered(settings, read, source, history, say), key_of(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
         shutil.copyfile(file, work / name)
         write_form(work / FORM_FOLDER, read)
-        kept = write_requests(requests_path(work / name), answered) if answered else None
-        drawn = begin(work, settings, source, read, answered, before, say)
+        kept = write_requests(requests_path(work / name), answered, key) if answered else None
+        drawn = begin(work, settings, source, read, answered, before, say, key)
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
         ledger = Ledger(work / LEDGER, create=True)
@@ -78,6 +84,21 @@ def make_folder(
         # an empty file that stays harms nothing
         with suppress(OSError):
             (path / MAKING).unlink()
+
+
+def _answered(
+    settings: ProjectSettings,
+    read: Checkpoint,
+    source: Source,
+    history: Path | None,
+    say: Callable[[str], None],
+) -> list[PastRequest]:
+    """Return the requests that a model has answered, and say which are taken as answered. A history of another model is refused."""
+    answered = answered_requests(read, history)
+    split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
+    if note := check_history(read, split, answered, history):
+        say(note)
+    return answered
 
 
 def _model_file(checkpoint: Path) -> Path:

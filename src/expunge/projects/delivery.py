@@ -17,7 +17,8 @@ from ..receipts.limits import LONGEST, visible
 from ..receipts.receipt import Receipt, receipt_paths
 from ..records.checkpoint import write_checkpoint
 from ..records.checkpoint_metadata import metadata_for
-from ..records.record import Record, plain, settings_of
+from ..records.keyed import new_key, public_entries
+from ..records.record import Record, settings_of
 from ..records.request_file import requests_path, write_requests
 from ..records.statistics import contradicted
 from ..report import write_report
@@ -53,7 +54,9 @@ def deliver(
     record_file = found.record.save(out.with_suffix(".json"))
     key, passphrase = signing_key(latest.settings)
     split = found.outcome.run.split
-    write_checkpoint(out, found.model.state_dict(), metadata=_metadata(latest, found, setting))
+    write_checkpoint(
+        out, found.model.state_dict(), metadata=_metadata(latest, found, setting, hash_key := new_key())
+    )
     receipt, secret = issue(
         Record.load(record_file),
         split.forget.ids,
@@ -76,7 +79,7 @@ def deliver(
     }
     new = {r.request: replace(r, **proof) for r in found.requests}
     remember_requests(found.model, [new.get(r.request, r) for r in requests_of(found.model)])
-    requests = write_requests(requests_path(out), requests_of(found.model))
+    requests = write_requests(requests_path(out), requests_of(found.model), hash_key)
     evidence = {"record": record_file, "receipt": receipt_file, "secret": secret_file}
     known = numbers_of(r for r in latest.requests if r.state != "waiting" and r not in entries)
     unsure = not_shown(found)
@@ -88,9 +91,7 @@ def deliver(
             audit = part_audit.save(audit_file(out, entry.number))
         remark = f"{NO_EFFECT}; {changes(setting.method.search)}" if entry.number in unsure else ""
         _attach(ledger, entry, own.forget.ids, remark, {**evidence, "audit": audit, "known": known})
-    project = latest.model_file.parents[1]
-    earlier = [(project / m["file"]).with_suffix(".json") for m in models[-SHOWN_RECORDS + 1 :]]
-    _write_report(work / REPORT, found, shown_records(earlier), latest.settings.show_forgotten)
+    _write_report(work / REPORT, latest, found)
     return {
         "file": f"{MODELS}/{out.name}",
         "sha256": sha256(out),
@@ -99,8 +100,11 @@ def deliver(
     }
 
 
-def _write_report(path: Path, found: Answer, earlier: Sequence[Record], show_forgotten: bool) -> None:
-    """Write the report of this run and `earlier` ones. With forgotten samples, it is private."""
+def _write_report(path: Path, latest: Prepared, found: Answer) -> None:
+    """Write the report of this run and earlier ones. With forgotten samples, it is private."""
+    project, show_forgotten = latest.model_file.parents[1], latest.settings.show_forgotten
+    files = [(project / m["file"]).with_suffix(".json") for m in latest.state["models"][-SHOWN_RECORDS + 1 :]]
+    earlier = shown_records(files)
     last = found.outcome.shown_record if show_forgotten else found.record
     write_report(path, [*(o.record for o in found.outcomes[:-1]), *earlier, last])
     if show_forgotten:
@@ -115,11 +119,11 @@ def shown_records(files: Sequence[Path]) -> list[Record]:
     return records
 
 
-def _metadata(latest: Prepared, found: Answer, setting: Setting) -> dict[str, str]:
-    """Return the metadata of the new checkpoint."""
+def _metadata(latest: Prepared, found: Answer, setting: Setting, key: bytes) -> dict[str, str]:
+    """Return the metadata of the new checkpoint, with hashes under `key`."""
     method = found.outcome.method or setting.method
-    metadata = metadata_for("unlearn", found.outcome.run.split, method, setting.seed)
-    metadata["requests"] = json.dumps(plain([r.public() for r in requests_of(found.model)]))
+    metadata = metadata_for("unlearn", found.outcome.run.split, method, setting.seed, key=key)
+    metadata["requests"] = public_entries(requests_of(found.model), key)
     if latest.trained is not None:
         # later plans and references are trained as the original was
         metadata["recipe"] = json.dumps(settings_of(latest.trained))

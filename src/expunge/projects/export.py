@@ -15,9 +15,11 @@ from ..receipts.receipt import Receipt
 from ..receipts.signing import signed
 from ..records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..records.checkpoint_form import FORM, complete_form, file_names, needs_model, read_form
-from ..records.checkpoint_totals import MODEL_NAMES
+from ..records.checkpoint_totals import KEY_ID, MODEL_NAMES
 from ..records.file_names import beside
+from ..records.keyed import new_key, with_key
 from ..records.model_names import names_text
+from ..records.request_file import read_requests, requests_path, write_requests
 from ..records.together import staged, together
 from .arguments import path_of
 from .file_checks import check_files
@@ -67,7 +69,7 @@ def export_model(
         complete_form(form, prepare(folder, say).model)
     stored = read_checkpoint(file)
     tensors = _tensors(stored, form)
-    metadata = dict(stored.metadata)
+    metadata, hash_key = _with_hash_key(stored)
     if form.convert is not None:
         say(
             f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
@@ -80,12 +82,34 @@ def export_model(
     paper = beside(place, ".receipt.json")
     with together(place):
         write_checkpoint(place, tensors, like=form, metadata=metadata)
+        told = _kept_beside(place, folder, state, hash_key) if hash_key else ""
         files = {k: v for k, v in receipt.envelope.get("files", {}).items() if k != "model"}
         if (written := staged(place)).is_file():
             files["model"] = file_hash(written)
         key, passphrase = signing_key(settings)
         signed(replace(receipt, envelope={**receipt.envelope, "files": files}), key, passphrase).save(paper)
+    if told:
+        say(told)
     return place, paper
+
+
+def _with_hash_key(stored: Checkpoint) -> tuple[dict[str, str], bytes | None]:
+    """Return the metadata of a model, and the new key of its hashes if an earlier version wrote them without one."""
+    if KEY_ID in stored.metadata:
+        return dict(stored.metadata), None
+    key = new_key()
+    return with_key(stored.metadata, key), key
+
+
+def _kept_beside(place: Path, folder: Folder, state: dict[str, Any], key: bytes) -> str:
+    """Write the request file of an output whose hashes have a new key, and return what the user is told about it."""
+    file = Path(state["models"][-1]["file"])
+    answered = read_requests(folder.find(str(requests_path(file)), state))
+    own = write_requests(requests_path(place), answered, key)
+    return (
+        f"an earlier version of Expunge wrote {file.name}, with plain hashes of the forgotten samples. Those in {place.name} are keyed, "
+        f"and {own} has the key and the forgotten ids: keep it, and do not hand it over."
+    )
 
 
 def _form(folder: Folder, state: dict[str, Any]) -> Checkpoint:

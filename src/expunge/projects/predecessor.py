@@ -11,7 +11,9 @@ from typing import Any
 from ..data.past_requests import PastRequest, find_samples
 from ..errors import ExpungeError, raise_all
 from ..records.checkpoint import Checkpoint
+from ..records.keyed import agrees
 from ..records.request_file import read_requests, requests_path
+from ..records.split_words import trained_size
 from ..sources.source import Source
 from .division import divided_as
 from .entries import Entries
@@ -101,8 +103,11 @@ def begin(
     answered: Sequence[PastRequest],
     before: Predecessor | None,
     say: Callable[[str], None],
+    key: bytes | None = None,
 ) -> dict[str, Any] | None:
     """Write what a new project takes over from the one that made its model, and return the entry `drawn` of its state.
+
+    `key` is that of the hashes in the metadata of the checkpoint, if it is known.
 
     Returns None where nothing is taken over: then the first request fixes everything.
 
@@ -120,7 +125,7 @@ def begin(
         samples = None if sample_problems(samples, current, divided, {}) else samples
         source = source if samples is None else divided
     say(_statement(answered, source))
-    if before is None and not _is_changed(settings, source, checkpoint):
+    if before is None and not _is_changed(settings, source, checkpoint, key):
         return None
     raise_all(_validation_problems(settings, before))
     entry = {
@@ -150,11 +155,17 @@ def begin(
     return entry
 
 
-def _is_changed(settings: Entries, source: Source, checkpoint: Checkpoint) -> bool:
-    """Whether the data, or its validation set, is another one than the model was trained with."""
+def _is_changed(settings: Entries, source: Source, checkpoint: Checkpoint, key: bytes | None) -> bool:
+    """Whether the data, or its validation set, is another one than the model was trained with.
+
+    Without the key of a model that answered requests for classes only, the number of samples decides.
+    """
     trained_on = checkpoint.metadata.get("train_hash")
     split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
-    return trained_on is not None and trained_on != split.train_hash
+    if trained_on is None:
+        return False
+    same = agrees(trained_on, split.train_hash, "train_hash", key)
+    return trained_size(checkpoint) != len(split.train) if same is None else not same
 
 
 def _validation_problems(settings: Entries, before: Predecessor | None) -> list[str]:

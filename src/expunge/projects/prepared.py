@@ -19,7 +19,7 @@ from ..receipts.request_entry import request_entry
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import ADVICE, check_original
-from ..records.request_file import answered_requests
+from ..records.checkpoint_requests import answered_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..tasks.classification import Classification

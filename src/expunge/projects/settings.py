@@ -18,7 +18,7 @@ from ..models import check_name
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
 from ..records.checkpoint_metadata import check_original
-from ..records.request_file import public_requests
+from ..records.checkpoint_requests import public_requests
 from ..sources.loading import load
 from ..sources.source import Source
 from ..sources.spec import check_spec

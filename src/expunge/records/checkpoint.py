@@ -24,7 +24,7 @@ from .checkpoint_contents import OPTIMIZER, Keys, dotted
 from .checkpoint_files import read_file
 from .checkpoint_folders import files_left_out, write_folder
 from .checkpoint_reading import Content, choose_state, separate
-from .checkpoint_totals import METADATA_ENTRY, MODEL_NAMES, MOST_LISTED
+from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED, NOT_INHERITED, OF_ONE_FILE
 from .file_names import file_suffix
 from .output_parts import has_prefix, insert
 from .tensor_memory import own_memory, unshared, without_repeats
@@ -198,7 +198,7 @@ def write_checkpoint(
     if like is not None:
         state = without_repeats(like.convert(dict(state)) if like.convert else state, like.repeats)
     tensors = own_memory({**counters, **{prefix + names.get(k, k): v for k, v in state.items()}})
-    texts = {**_inherited(like), **dict(metadata or {})}
+    texts = {**_inherited(like, metadata or {}), **dict(metadata or {})}
     suffix = file_suffix(named or file)
     keeps_format = like is not None and like.format == "safetensors" and suffix == file_suffix(like.path)
     if like is not None and like.path.is_dir() and not suffix:
@@ -229,11 +229,12 @@ def _write_torch(
     torch.save({**content, METADATA_ENTRY: texts} if texts else content, file)
 
 
-def _inherited(like: Checkpoint | None) -> dict[str, str]:
+def _inherited(like: Checkpoint | None, new: Mapping[str, str]) -> dict[str, str]:
     """The metadata that an output takes from its input, and what it did not take."""
     if like is None:
         return {}
-    texts = {k: v for k, v in like.metadata.items() if k not in ("dropped", "entry", MODEL_NAMES)}
+    left = (*NOT_INHERITED, *(OF_ONE_FILE if "kind" in new else ()))
+    texts = {k: v for k, v in like.metadata.items() if k not in left}
     return texts | dropped_metadata(like)
 
 

@@ -6,30 +6,29 @@ Commands write it with every checkpoint, and check it before they use a checkpoi
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from ..data.split import Split
 from ..errors import CheckpointError
 from ..version import __version__
 from .checkpoint import Checkpoint
+from .checkpoint_requests import answers, key_of, public_requests
+from .keyed import PRIVATE, agrees, public_entries, with_key
 from .record import plain, settings_of
-from .request_file import public_requests
+from .request_file import requests_path
+from .split_words import flags_to_give, in_words, set_size, split_description
 
 Role = Literal["original", "retrain", "unlearn"]
 
-# parts of a split's description that messages show
-_SHOWN = ("scenario", "forget_classes", "goal", "validation", "validation_from", "unseen_ids", "seed", "copies",
-          "copies_included")  # fmt: skip
-# entries of a split's description -> their flags
-_FLAGS = {"goal": "--goal", "validation": "--validation", "validation_from": "--validation-from", "unseen_ids": "--unseen-ids",
-          "seed": "--split-seed", "copies": "--copies"}  # fmt: skip
-_FORGET_FLAGS = ("scenario", "forget_classes", "share", "count", "column")
 # what to do with an original that saw the samples that were drawn for validation
 ADVICE = "add --validation-from test"
 
 
-def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, str]:
+def metadata_for(role: Role, split: Split, method: Any, seed: int, *, key: bytes | None) -> dict[str, str]:
     """Return the metadata of a checkpoint, as text values.
+
+    All hashes that depend on the forgotten samples are keyed: with plain ones, anyone who has the data could test each id.
 
     `train_hash` names the samples that the parameters come from: forget and retain set for an original and for a model that
     was unlearned from one; nothing for a retrained model. An original belongs to no forget set, so it has no `split_hash`.
@@ -39,21 +38,17 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         split: The split it was made on.
         method: The method that made it, for an original its recipe.
         seed: Seed of the run.
+        key: The key of the file (`new_key`), which belongs into its request file. None leaves the hashes plain, for forget sets that
+            everyone may know. The `train_hash` of an original is always plain: it names no forget set.
     """
     if method.exact and role == "unlearn":
         role = "retrain"  # the result of `expunge unlearn retrain` never saw the forget set
-    return {
+    texts = {
         "expunge": __version__,
         "kind": role,
         "train_hash": "" if role == "retrain" else split.train_hash,
         "split_hash": "" if role == "original" else split.hash,
-        "split": json.dumps(
-            {
-                k: v
-                for k, v in plain(split.to_dict()).items()
-                if k not in ("group_values", "forget_hash", "copies_found", "waiting")
-            }
-        ),
+        "split": json.dumps({k: v for k, v in plain(split.to_dict()).items() if k not in PRIVATE}),
         "seed": str(seed),
         "inputs": split.retain.data.input_options,
         **_request_metadata(role, split, method),
@@ -61,6 +56,7 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int) -> dict[str, 
         "method": method.name(),
         "settings": _settings(method),
     }
+    return texts if key is None or (role == "original" and not split.earlier) else with_key(texts, key)
 
 
 def _request_metadata(role: Role, split: Split, method: Any) -> dict[str, str]:
@@ -68,7 +64,7 @@ def _request_metadata(role: Role, split: Split, method: Any) -> dict[str, str]:
     requests = [e.past for e in split.earlier]
     if role != "original":
         requests.append(split.as_request(method.name()))
-    answered = {"requests": json.dumps(plain([r.public() for r in requests]))} if requests else {}
+    answered = {"requests": public_entries(requests, None)} if requests else {}
     return {**answered, **({"retain_hash": split.retain_hash} if role == "retrain" else {})}
 
 
@@ -92,13 +88,16 @@ def check_role(checkpoint: Checkpoint, role: Literal["original", "retrained"]) -
         )
 
 
-def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = True) -> str | None:
+def check_original(
+    checkpoint: Checkpoint, split: Split, *, same_data: bool = True, history: Path | None = None
+) -> str | None:
     """Check that a checkpoint can be the original of a split.
 
     Args:
         checkpoint: The checkpoint.
         split: The split.
         same_data: Whether the model must have been trained on the split's forget and retain set.
+        history: The request file of the checkpoint. By default the one beside it.
 
     Returns:
         A sentence for the user where the metadata does not settle the question, else None.
@@ -116,19 +115,27 @@ def check_original(checkpoint: Checkpoint, split: Split, *, same_data: bool = Tr
         return f"{start}it is taken to have seen all {len(split.train):,} training and none of the {tests:,} test samples."
     check_role(checkpoint, "original")
     _check_inputs(checkpoint, split)
-    if same_data and trained_on != split.train_hash:
+    same = (
+        agrees(trained_on, split.train_hash, "train_hash", key_of(checkpoint, history)) if same_data else True
+    )
+    if same is False:
         drawn = split_description(checkpoint)
         raise CheckpointError(
             f"{path} was trained on other samples than this split's forget + retain (its validation draw: "
             f"share {drawn.get('validation', '?')} of the {'test' if 'validation_from' in drawn else 'training'} set, seed "
-            f"{drawn.get('seed', '?')}); give {_flags_to_give(drawn, split, forget=False)} (a function for --data must return the same "
+            f"{drawn.get('seed', '?')}); give {flags_to_give(drawn, split, forget=False)} (a function for --data must return the same "
             "samples at every call)."
         )
-    return None
+    return None if same else _unchecked(path, "on which samples the model was trained")
 
 
-def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
+def check_retrained(checkpoint: Checkpoint, split: Split, *, history: Path | None = None) -> str | None:
     """Check that a checkpoint can be the reference of a split: a model retrained without its forget set.
+
+    Args:
+        checkpoint: The checkpoint.
+        split: The split.
+        history: The request file of the checkpoint. By default the one beside it.
 
     Returns:
         A sentence for the user where the metadata does not settle the question, else None.
@@ -144,33 +151,62 @@ def check_retrained(checkpoint: Checkpoint, split: Split) -> str | None:
         )
     check_role(checkpoint, "retrained")
     _check_inputs(checkpoint, split)
-    drawn = split_description(checkpoint)
+    drawn, key = split_description(checkpoint), key_of(checkpoint, history)
+    of_split = agrees(metadata.get("split_hash") or drawn.get("hash", ""), split.hash, "split_hash", key)
     # the reference of one request of a sequence is that of all: it never saw any of them
-    if metadata.get("retain_hash", split.retain_hash) == split.retain_hash and (
-        "retain_hash" in metadata or drawn.get("hash") == split.hash
-    ):
+    of_retain = agrees(metadata.get("retain_hash", ""), split.retain_hash, "retain_hash", key)
+    if of_split or of_retain:
         return None
-    if drawn.get("hash") != split.hash:
+    if None not in (of_split, of_retain) or set_size(checkpoint, "retain") != len(split.retain):
         raise CheckpointError(
-            f"{path} was retrained for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give "
-            f"{_flags_to_give(drawn, split)}, or retrain for this split."
+            f"{path} was retrained for another split ({in_words(drawn)}) than this one ({in_words(split.to_dict())}); give "
+            f"{flags_to_give(drawn, split)}, or retrain for this split."
         )
-    return None
+    return _unchecked(path, "that the model was retrained without this forget set")
 
 
-def check_audited(checkpoint: Checkpoint, split: Split) -> None:
-    """Raise `CheckpointError` for a model whose metadata names another forget set or other training samples."""
+def check_audited(checkpoint: Checkpoint, split: Split, *, history: Path | None = None) -> str | None:
+    """Check that a checkpoint can be audited on a split.
+
+    Args:
+        checkpoint: The checkpoint.
+        split: The split.
+        history: The request file of the checkpoint. By default the one beside it.
+
+    Returns:
+        A sentence for the user if the check needs a key that is not there, else None.
+
+    Raises:
+        CheckpointError: The metadata names another forget set or other training samples.
+    """
     metadata, path = checkpoint.metadata, checkpoint.path
     _check_inputs(checkpoint, split)
-    answered = {entry["request"] for entry in public_requests(checkpoint)}
-    if metadata.get("split_hash") not in (None, "", split.hash) and split.request not in answered:
-        drawn = split_description(checkpoint)
+    drawn, key = split_description(checkpoint), key_of(checkpoint, history)
+    made_for: bool | None = True
+    if stored := metadata.get("split_hash"):
+        found = [agrees(stored, split.hash, "split_hash", key)]
+        if found == [None] and (drawn.get("scenario"), set_size(checkpoint, "forget")) != (
+            split.scenario,
+            len(split.forget),
+        ):
+            found = [False]
+        found += [answers(entry, split, key) for entry in public_requests(checkpoint)]
+        made_for = True if True in found else None if None in found else False
+    if made_for is False:
         raise CheckpointError(
-            f"{path} was made for another split ({_in_words(drawn)}) than this one ({_in_words(split.to_dict())}); give "
-            f"{_flags_to_give(drawn, split)}, with which it was made."
+            f"{path} was made for another split ({in_words(drawn)}) than this one ({in_words(split.to_dict())}); give "
+            f"{flags_to_give(drawn, split)}, with which it was made."
         )
-    if metadata.get("train_hash") not in (None, "", split.train_hash):
-        check_original(checkpoint, split)
+    unknown = check_original(checkpoint, split, history=history) if metadata.get("train_hash") else None
+    return _unchecked(path, "that the model was made for this forget set") if made_for is None else unknown
+
+
+def _unchecked(path: Path, what: str) -> str:
+    """Return that a check could not be made without the key of a checkpoint."""
+    return (
+        f"{path.name} has keyed hashes, and {requests_path(path).name} with their key is not there, so it was not checked {what}; "
+        "the owner of the model has the file."
+    )
 
 
 def _check_inputs(checkpoint: Checkpoint, split: Split) -> None:
@@ -184,47 +220,5 @@ def _check_inputs(checkpoint: Checkpoint, split: Split) -> None:
         )
 
 
-def split_description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return how the split of a checkpoint was drawn (`Split.to_dict`); empty where the metadata does not say it."""
-    try:
-        description = json.loads(checkpoint.metadata.get("split", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return description if isinstance(description, dict) else {}
-
-
-def _flags_to_give(drawn: dict[str, Any], split: Split, *, forget: bool = True) -> str:
-    """Return the flags in which a split differs from the one of a checkpoint, with the values of the checkpoint.
-
-    Args:
-        drawn: The description of the checkpoint's split. If it is empty, all flags are named.
-        split: The split of this command.
-        forget: Whether the forget sets must be the same. An original has none.
-    """
-    names = _FLAGS if forget else {k: v for k, v in _FLAGS.items() if k not in ("goal", "copies")}
-    same = f"the same data{' and forget flags' if forget else ''}"
-    if not drawn:
-        return f"{same}, and the same {', '.join(names.values())}"
-    now = plain(split.to_dict())
-    parts = [
-        _flag_text(flag, drawn.get(key)) for key, flag in names.items() if drawn.get(key) != now.get(key)
-    ]
-    if forget and any(drawn.get(key) != now.get(key) for key in _FORGET_FLAGS):
-        parts = ["the same forget flags", *parts]
-    return " and ".join(parts) or same
-
-
-def _flag_text(flag: str, value: Any) -> str:
-    """Return what to write for a flag. Of ids a split only knows the number."""
-    if flag == "--unseen-ids" and value is not None:
-        return f"{flag} with its file of {value:,} ids"
-    return f"no {flag}" if value is None else f"{flag} {value}"
-
-
 def _settings(method: Any) -> str:
     return json.dumps(settings_of(method))
-
-
-def _in_words(description: dict[str, Any]) -> str:
-    shown = {k: v for k, v in description.items() if k in _SHOWN and v != []}
-    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in shown.items()) or "not said"

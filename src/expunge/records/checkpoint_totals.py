@@ -39,6 +39,7 @@ OWN = {
     "train_hash": 200,
     "split_hash": 200,
     "retain_hash": 200,
+    "key_id": 200,
     "split": MOST_CHARACTERS,
     "seed": 100,
     "inputs": LONGEST_TEXT,
@@ -50,6 +51,10 @@ OWN = {
     "format": 100,
     MODEL_NAMES: 1_000_000,
 }
+# hashes of the sets of a run in the metadata, and the entry by which their key is recognised
+HASHES, KEY_ID = ("split_hash", "train_hash", "retain_hash"), "key_id"
+# what no output inherits, and what none inherits that has its own: hashes are those of one file, under its own key
+NOT_INHERITED, OF_ONE_FILE = ("dropped", "entry", MODEL_NAMES), (*HASHES, KEY_ID, "requests", "split")
 LONGEST_REQUEST = 1_000
 # largest version of a module of torch is far below
 LARGEST_VERSION = 1_000

@@ -138,8 +138,20 @@ def _joined(stat: Stat | None) -> str:
 def run_facts(record: Record) -> list[tuple[str, str]]:
     """Return what a run depended on, as names and values. Empty values are left out."""
     split, model = record.split, record.model
-    # records of earlier versions hold values of groups and ids of copies, which name people
-    left_out = ("hash", "train_hash", "sizes", "goal", "classes", "values", "copies_found")
+    # records of earlier versions hold values of groups and ids of copies, which name people; and whoever has the data can test ids
+    # against the hashes of a split
+    left_out = (
+        "hash",
+        "train_hash",
+        "request",
+        "earlier",
+        "forget_hash",
+        "sizes",
+        "goal",
+        "classes",
+        "values",
+        "copies_found",
+    )
     facts = [
         ("seed", record.seed),
         ("goal", record.goal),
@@ -152,8 +164,6 @@ def run_facts(record: Record) -> list[tuple[str, str]]:
         ("model hash after", model.get("hash_after")),
         ("split", {k: v for k, v in split.items() if k not in left_out}),
         ("split sizes", split.get("sizes")),
-        ("split hash", split.get("hash")),
-        ("training hash", split.get("train_hash")),
         ("machine", record.machine),
     ]
     return [(name, setting_text(value)) for name, value in facts if value not in (None, "", {}, [])]
