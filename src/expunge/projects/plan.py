@@ -24,6 +24,7 @@ from .prepared import Prepared, Say, check_new_requests, draw_new, for_requests
 from .requests import ProjectRequest
 from .timing import seconds_per_sample, time_run
 from .together import check_together
+from .turns import in_turn
 from .wanted import Wanted
 
 
@@ -72,6 +73,7 @@ class Plan:
         return self.seconds is not None and self.retrain_seconds < self.seconds[1]
 
 
+@in_turn
 def plan_answer(
     prepared: Prepared,
     waiting: Sequence[tuple[ProjectRequest, Split]],
