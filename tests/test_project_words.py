@@ -82,6 +82,9 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     monkeypatch.setattr(type(part), "verdict", {"words": ["indistinguishable"], "sentences": []})
     accuracies.append((95.0, 94.5, torch.arange(200) >= 20))
     found.not_proved.clear()
+    status = own.status()
+    status.requests[0].ledger_state = "done"
+    monkeypatch.setattr(type(own), "status", lambda self: status)
     show_answer(own, found)
     last = capsys.readouterr().out
     assert "verdict of" not in last and "cost more" not in last and "next: hand over the model" in last
