@@ -21,6 +21,7 @@ from ..records.request_file import answered_requests, requests_path, write_reque
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .ledger_limits import public_key, read_states, write_limits
+from .own_modules import module_folders
 from .places import FORM_FOLDER, MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
@@ -53,6 +54,8 @@ def make_folder(
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None and source is not None
+    if not settings.modules:
+        settings = settings.model_copy(update={"modules": module_folders(settings.model_dump())})
     answered = answered_requests(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
