@@ -54,8 +54,6 @@ def make_folder(
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None and source is not None
-    if not settings.modules:
-        settings = settings.model_copy(update={"modules": module_folders(settings.model_dump())})
     answered = answered_requests(read, history)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
@@ -64,7 +62,7 @@ def make_folder(
         write_form(work / FORM_FOLDER, read)
         kept = write_requests(requests_path(work / name), answered) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say)
-        (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
+        (work / SETTINGS).write_text(_with_modules(settings).to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
         ledger = Ledger(work / LEDGER, create=True)
         write_limits(ledger, settings, lambda _: None)
@@ -102,6 +100,13 @@ def _with_fixed_paths(settings: Any) -> ProjectSettings:
             f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
         )
     return settings.model_copy(update=fixed_paths(settings.model_dump()))
+
+
+def _with_modules(settings: ProjectSettings) -> ProjectSettings:
+    """Return settings with the folders of the own modules that were imported, unless they name some."""
+    if settings.modules:
+        return settings
+    return settings.model_copy(update={"modules": module_folders(settings.model_dump())})
 
 
 def _predecessor(checkpoint: Path, say: Callable[[str], None]) -> Predecessor | None:
