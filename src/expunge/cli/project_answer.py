@@ -54,7 +54,7 @@ def show_not_answered(project: Project, error: NotAnswered) -> int:
     _show_loss(project, error.outcomes, delivered=False)
     _show_requests(error.entries)
     print(f"model: {project.path / _latest_model(project)}, as it was")
-    print(f"next: {_again(project)}")
+    print(f"next: {_again(project, error)}")
     return NO_RESULT
 
 
@@ -104,11 +104,15 @@ def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool
         )
 
 
-def _again(project: Project) -> str:
-    return (
-        f"change method or [settings] in {project.path / 'expunge.toml'}, then run `expunge forget --project {project.path} "
-        "--pending`."
-    )
+def _again(project: Project, error: NotAnswered | None = None) -> str:
+    """Return how to run again, with the direction in which the measured outcome of a failed run points."""
+    from ..projects.no_effect import changes, direction_of
+
+    direction = direction_of(error.reasons) if error else ""
+    method = error.outcomes[-1].method if error else None
+    what = changes(method.search if method and direction else (), direction)
+    place = what.replace("expunge.toml", str(project.path / "expunge.toml"))
+    return f"{place}, then run `expunge forget --project {project.path} --pending`."
 
 
 def _next_step(project: Project, found: Answer, model: str) -> str:
