@@ -4,6 +4,8 @@ import pytest
 
 from expunge.cli import main
 from expunge.cli.project_answer import show_answer
+from expunge.cli.table import earlier_table
+from expunge.projects.effect import apart
 from expunge.projects.requests import NOT_PROVED
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
@@ -100,3 +102,24 @@ def test_a_plan_needs_the_evidence_of_the_earlier_run_as_the_answer_does(answere
         (answered.path / "models" / lost).unlink()
     assert bool(answered.plan([wanted(ids=["p2"])]).by_runs) == (not lost)
     assert bool(answered.forget(ids=["p2"]).outcomes) == bool(lost)
+
+
+def test_a_plan_counts_samples_that_are_named_again(answered):
+    """Before, a sample that the new request names again was not among those that earlier requests removed."""
+    removed = answered.plan([wanted(ids=["p9"])]).earlier
+    assert removed == answered.plan([wanted(ids=["p9", "p2"])]).earlier > 2
+
+
+def test_a_number_and_its_limit_never_look_equal():
+    assert apart(20.04, 20) == "20.04" and apart(20.0004, 20) == "20.0004"
+    assert apart(30.0, 20) == "30.0" and apart(20.0, 20) == "20.0"
+    assert (apart(0.253, 0.251, 2), apart(0.251, 0.253, 2)) == ("0.253", "0.251")
+
+
+def test_a_request_that_is_answered_again_is_no_other_request(answered):
+    Ledger(answered.path / "ledger.db").attach(1, status="open")
+    record = answered.answer(pending=True).record
+    assert [e["number"] for e in record.details["requests"]] == [1]
+    table = earlier_table(record)
+    shown = list(table.columns[0].cells)
+    assert [text.partition(" ")[0] for text in shown] == ["2"]

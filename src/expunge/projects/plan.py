@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..data.past_requests import requests_of
+from ..data.past_requests import joined, requests_of
 from ..data.split import Split
 from ..data.waiting import WaitingRequest
 from ..methods.retrain import Retrain
@@ -180,7 +180,8 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         samples=[len(s.forget) for s in splits],
         forget=len(split.forget),
         retain=len(split.retain),
-        earlier=len(split.removed),
+        # also those that the request names again
+        earlier=len(joined(e.places for e in split.earlier).unique()),
         copies=_copies(setting, splits),
         method=method.name(),
         trials=trials,
