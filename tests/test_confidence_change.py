@@ -45,8 +45,17 @@ def test_a_run_that_lowers_its_samples_more_than_others_shows_it(classes):
     change = run(-1.0, 0.5, 0.3, classes=classes)
     assert change.fell and not change.rose and change.warning == ""
     assert change.samples == 20 and change.change < 0 and change.retained.below <= 0.01
-    # confidence that rises with that of all others, but less, is forgetting too
-    assert run(0.5, 1.5, 1.5).fell and run(0.5, 1.5, 1.5).change > 0
+
+
+def test_a_rise_that_is_smaller_than_that_of_others_shows_nothing():
+    """Before, it counted as forgetting: the confidence in the samples rose, and that in others rose more."""
+    change = run(0.5, 1.5, 1.5)
+    assert change.change > 0 and change.retained.lower and not change.fell
+    assert change.warning.endswith(
+        "The confidence in the samples themselves did not fall; that in other samples rose more."
+    )
+    # with next to no change of their own, and with a fall of their own
+    assert not run(0.1, 1.5, 1.5).fell and run(-0.5, 1.5, 1.5).fell
 
 
 def test_a_rise_that_others_share_is_no_sign_of_teaching():

@@ -65,6 +65,14 @@ def test_a_receipt_from_elsewhere_on_a_waiting_request_of_a_new_project(
     assert main(["status", "--project", str(project.path)]) == 0
     shown = capsys.readouterr()
     assert f"({name[:11]} is no proof: of another model)" in shown.err and "not proved: 1" in shown.out
+    # the ledger in the folder of a project asks the project; a copy elsewhere cannot
+    path = project.path / "ledger.db"
+    for words in (["list", str(path)], ["show", str(path), "1"]):
+        assert main(["ledger", *words]) == 0
+        listed = " ".join(capsys.readouterr().out.split())
+        assert "done, not proved" in listed and f"({name[:11]} is no proof: of another model)" in listed
+    copied = shutil.copy(path, tmp_path / "copied.db")
+    assert main(["ledger", "list", str(copied)]) == 0 and "not proved" not in capsys.readouterr().out
     check_forgotten(project, ["p1", "p2"])
     assert book(project).request(1).receipt != name
 

@@ -7,7 +7,7 @@ import pytest
 from expunge.audit.confidence_change import ConfidenceChange
 from expunge.cli.app import main
 from expunge.errors import ExpungeError
-from expunge.projects.no_effect import NO_EFFECT, changes
+from expunge.projects.no_effect import NO_EFFECT, changes, direction_of
 from project_office import office, project  # noqa: F401
 
 
@@ -28,13 +28,13 @@ def test_it_is_repeated_everywhere_and_the_advice_works(project, tmp_path, capsy
     monkeypatch.setattr(ConfidenceChange, "warning", "The scores show nothing.")
     out = shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1", "p2"))
     end = out[out.index("request 1 (") :]
-    assert f"done request 1: {NO_EFFECT} to answer it better: change " in end
+    assert f"done request 1: {NO_EFFECT} to answer it better: first raise " in end
     # the settings of salun that tuning varies
     assert "lr" in end and f"expunge ledger attach {ledger} NUMBER --status open" in end
     assert f"expunge forget --project {folder} --pending" in end and end.index("lr") < end.index("next: ")
     for command in (["list", ledger], ["show", ledger, "1"]):
         assert f"{NO_EFFECT}; change " in shown("ledger", *command)
-    assert "to answer such a request better: change method or [settings] in expunge.toml" in shown(
+    assert "to answer such a request better: first change method or [settings] (raise lr or epochs" in shown(
         "status", "--project", folder
     )
     # the advice, and a run that shows an effect
@@ -58,6 +58,28 @@ def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeyp
 def test_the_settings_to_change_are_named():
     assert changes(["lr"]) == "change lr in [settings], or method, in expunge.toml"
     assert changes() == "change method or [settings] in expunge.toml"
+    assert changes(["lr"], "lower") == "lower lr in [settings], or change method, in expunge.toml"
+    assert changes(["lr", "epochs", "density"], "raise") == (
+        "raise lr or epochs, or change density in [settings], or method, in expunge.toml"
+    )
+    assert changes(["alpha"], "raise") == "change alpha in [settings], or method, in expunge.toml"
+    assert changes((), "raise") == (
+        "change method or [settings] (raise lr or epochs where the method has them) in expunge.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reasons", "direction"),
+    [
+        (["the run cost 30.0 points of test accuracy, from 95.0 % to 65.0 %; at most 20 points are allowed"], "lower"),
+        (["the run changed the confidence in its samples by 0.010 points on average, and less than 0.1 counts as nothing"], "raise"),
+        (["the model still recognises 90.0 % of the samples that were to be unlearned, and 95.0 % before the run"], "raise"),
+        (["the run cost 30.0 points of test accuracy", "the model still recognises 90.0 %"], ""),
+        (["the run ended with the model that it began with"], ""),
+    ],
+)
+def test_the_measured_outcome_gives_the_direction(reasons, direction):
+    assert direction_of(reasons) == direction
 
 
 @pytest.mark.parametrize("name", ["ids", "classes"])

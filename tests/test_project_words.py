@@ -39,7 +39,7 @@ def test_forget_ends_with_request_state_files_and_the_next_step(project, capsys)
     shown = capsys.readouterr()
     last = shown.out.splitlines()[-7:]
     # two samples are too few for an effect that chance does not explain
-    assert last.pop(2) == f"request 1: {NO_EFFECT}" and last.pop(2).startswith("to answer it better: change ")
+    assert last.pop(2) == f"request 1: {NO_EFFECT}" and last.pop(2).startswith("to answer it better: first raise lr")
     assert last[0].startswith("test accuracy: ") and "max_loss is 20" in last[0]
     assert last[1:4] == [
         "request 1 (case 7): done",
@@ -82,6 +82,9 @@ def test_a_costly_run_and_a_bad_verdict_are_in_the_last_lines(office, tmp_path, 
     monkeypatch.setattr(type(part), "verdict", {"words": ["indistinguishable"], "sentences": []})
     accuracies.append((95.0, 94.5, torch.arange(200) >= 20))
     found.not_proved.clear()
+    status = own.status()
+    status.requests[0].ledger_state = "done"
+    monkeypatch.setattr(type(own), "status", lambda self: status)
     show_answer(own, found)
     last = capsys.readouterr().out
     assert "verdict of" not in last and "cost more" not in last and "next: hand over the model" in last
@@ -146,7 +149,7 @@ def test_a_run_that_answers_nothing_says_what_to_do(office, tmp_path, capsys):
     assert main(["forget", "--project", str(own.path), "--ids", str(tmp_path / "ids.txt")]) == 3
     last = capsys.readouterr().out.splitlines()[-3:]
     assert last[0] == "request 1 (no subject): open" and last[1].endswith("0000.pt, as it was")
-    assert last[2].startswith("next: change method or [settings]") and "--pending" in last[2]
+    assert last[2].startswith("next: raise lr in [settings], or change method, in ") and "--pending" in last[2]
 
 
 def test_a_record_has_the_numbers_of_the_project_and_the_scores_of_each_request(project):

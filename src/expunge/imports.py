@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,6 +27,26 @@ EXTRAS = {
 }
 
 
+class _Own(str):
+    """An entry of `sys.path` that `search_in` added."""
+
+
+def search_in(folders: Iterable[str]) -> None:
+    """Search these folders first for modules that the user names, and then the current folder. They replace those of earlier calls.
+
+    Args:
+        folders: Absolute paths, the first one first.
+    """
+    others = [place for place in sys.path if not isinstance(place, _Own)]
+    sys.path[:] = [*map(_Own, dict.fromkeys(folders)), *others]
+
+
+def _searched() -> str:
+    """Return the folders in which modules of the user are searched, as words."""
+    own = [str(place) for place in sys.path if isinstance(place, _Own)]
+    return " and ".join(dict.fromkeys([*own, os.getcwd()]))
+
+
 def import_object(spec: str, error: type[Exception]) -> Any:
     """Return what `package.module:name` names. Modules of the current folder are found too.
 
@@ -40,13 +60,19 @@ def import_object(spec: str, error: type[Exception]) -> Any:
     """
     module, _, name = spec.partition(":")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.insert(sum(isinstance(place, _Own) for place in sys.path), os.getcwd())
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as caught:
         package = (caught.name or "").partition(".")[0]
         if package in EXTRAS and find_spec(package) is None:
             raise MissingExtra(spec, EXTRAS[package]) from caught
+        if package == module.partition(".")[0]:
+            raise error(
+                f"{spec} cannot be imported: {caught} in {_searched()} or among the installed packages; give the command in the folder "
+                f"that has {package}.py, add that folder to PYTHONPATH or, for a project, to the entry modules of expunge.toml. Write it "
+                "as package.module:name."
+            ) from caught
         raise error(f"{spec} cannot be imported: {caught}; {IMPORTABLE}") from caught
     except (Exception, SystemExit) as caught:  # the module's own code runs here and may raise anything
         raise error(f"{spec} cannot be imported: {type(caught).__name__}: {caught}; {IMPORTABLE}") from caught

@@ -119,10 +119,16 @@ def _constant(value: Any) -> Any:
 def _is_installed(item: Any) -> bool:
     """Whether the file of a class or function is part of Python or lies in a folder of installed packages."""
     try:
-        file = Path(inspect.getfile(item)).resolve()
+        file = Path(inspect.getfile(item))
     except (OSError, TypeError):
         # without a file: built into Python, or defined in a notebook
         return getattr(item, "__module__", "") in sys.stdlib_module_names
+    return is_installed_file(file)
+
+
+def is_installed_file(file: Path) -> bool:
+    """Whether a file is part of Python or lies in a folder of installed packages."""
+    file = file.resolve()
     return any(file.is_relative_to(folder) for folder in _installed_folders())
 
 

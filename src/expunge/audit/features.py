@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.samples import Samples, as_text
+from ..data.id_forms import as_text
+from ..data.samples import Samples
 from ..data.split import Split
 from ..errors import ModelError
 from ..tasks.classification import Classification

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from ..days import a_month_after, read_day
+from ..days import a_month_after, read_day, utc_today
 from ..errors import ExpungeError
 from ..receipts.deletion import DAYS, Status
 from ..receipts.ledger import Ledger
@@ -110,8 +110,11 @@ def list_requests(ledger: Path, /, *, status: Status | None = None) -> None:
         ledger: The ledger file.
         status: List only requests with this status.
     """
+    from ..projects.status import doubted
+
     file = Ledger(ledger)
-    print_requests([r for r in file.requests() if status in (None, r.status)], file.done_on())
+    requests = doubted(ledger, file.requests())
+    print_requests([r for r in requests if status in (None, r.status)], file.done_on())
 
 
 @ledger.command
@@ -170,8 +173,10 @@ def show(ledger: Path, request: int, /) -> None:
         ledger: The ledger file.
         request: Number of the request.
     """
+    from ..projects.status import doubted
+
     file = Ledger(ledger)
-    r = file.request(request)
+    (r,) = doubted(ledger, [file.request(request)])
     drift = f"{r.drift}, in the audit of request {r.drift.request}" if r.drift else ""
     values = {
         "subject": r.subject,
@@ -241,8 +246,11 @@ def overdue(ledger: Path, /, *, today: str = "") -> int:
         ledger: The ledger file.
         today: The day to compare with, as 2026-01-31. By default today (UTC).
     """
-    file = Ledger(ledger)
-    late = file.overdue(_day(today))
+    from ..projects.status import doubted
+
+    file, day = Ledger(ledger), _day(today) or utc_today()
+    late = [r for r in doubted(ledger, file.requests()) if r.is_overdue(day)]
+    late.sort(key=lambda r: (r.due, r.number))
     print_requests(late, file.done_on())
     return 1 if late else 0
 

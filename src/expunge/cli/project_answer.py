@@ -54,7 +54,7 @@ def show_not_answered(project: Project, error: NotAnswered) -> int:
     _show_loss(project, error.outcomes, delivered=False)
     _show_requests(error.entries)
     print(f"model: {project.path / _latest_model(project)}, as it was")
-    print(f"next: {_again(project)}")
+    print(f"next: {_again(project, error)}")
     return NO_RESULT
 
 
@@ -104,11 +104,15 @@ def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool
         )
 
 
-def _again(project: Project) -> str:
-    return (
-        f"change method or [settings] in {project.path / 'expunge.toml'}, then run `expunge forget --project {project.path} "
-        "--pending`."
-    )
+def _again(project: Project, error: NotAnswered | None = None) -> str:
+    """Return how to run again, with the direction in which the measured outcome of a failed run points."""
+    from ..projects.no_effect import changes, direction_of
+
+    direction = direction_of(error.reasons) if error else ""
+    method = error.outcomes[-1].method if error else None
+    what = changes(method.search if method and direction else (), direction)
+    place = what.replace("expunge.toml", str(project.path / "expunge.toml"))
+    return f"{place}, then run `expunge forget --project {project.path} --pending`."
 
 
 def _next_step(project: Project, found: Answer, model: str) -> str:
@@ -118,18 +122,45 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
         return f"give what is missing, or {_again(project)}"
     if found.skipped:
         return "do what the notes above say of each request that stays open."
-    by_earlier = _earlier_receipts(project, found, model)
+    by_earlier, first = _earlier_receipts(project, found, model), _in_the_way(project)
     if not found.outcomes:
-        return f"hand over the receipt of the run that answers the request: {by_earlier}."
+        return f"{first}hand over the receipt of the run that answers the request: {by_earlier}."
     receipt = _receipt(project, model)
     if by_earlier:
         receipt += f"; for the requests that an earlier run answers, {by_earlier}"
     bad = f"{_after_bad_verdict(project)} Then " if found.bad_verdicts else ""
     return (
-        f"{bad}hand over the model with its receipt ({receipt}), and delete older models: they still know what was removed "
+        f"{first}{bad}hand over the model with its receipt ({receipt}), and delete older models: they still know what was removed "
         f"(`expunge status --project {project.path}` lists them). `expunge export OUT --project {project.path}` writes the model in the "
         "form of the checkpoint that the project began with."
     )
+
+
+def _in_the_way(project: Project) -> str:
+    """Return which answered requests the latest model does not serve, and what to do first; empty if it serves all."""
+    found = project.status()
+    again = {r.number: f"request {r.number} was reopened in the ledger" for r in found.reopened}
+    again |= {r.number: f"request {r.number} came back" for r in found.came_back}
+    lacking = {
+        r.number: f"request {r.number} is not proved (missing: {'; '.join(map(visible, r.missing))})"
+        for r in found.not_proved
+    }
+    if not again and not lacking:
+        return ""
+    texts = {**again, **lacking}
+    reasons = ", ".join(texts[number] for number in sorted(texts))
+    run = f"`expunge forget --project {project.path} --pending`"
+    steps = [f"answer {_it(again)} again with {run}"] if again else []
+    if lacking:
+        steps.append(
+            f"give what {_it(lacking)} lack{'s' * (len(lacking) == 1)} (`expunge ledger attach`), or change method or [settings] in "
+            f"{project.path / 'expunge.toml'} and run {run}"
+        )
+    return f"do not hand over the model yet: {reasons}. First {'; then '.join(steps)}. Then "
+
+
+def _it(some: Mapping[int, str]) -> str:
+    return "it" if len(some) == 1 else "them"
 
 
 def _after_bad_verdict(project: Project) -> str:

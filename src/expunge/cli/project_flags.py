@@ -63,7 +63,7 @@ def entries_of(flags: InitFlags) -> dict[str, Any]:
     for name in TABLES:
         values[name] = _pairs(name, values[name], problems)
     raise_all(problems)
-    values["measures"] = list(values["measures"])
+    values |= {name: list(values[name]) for name in ("measures", "modules")}
     return values
 
 

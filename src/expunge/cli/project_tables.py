@@ -104,6 +104,14 @@ def print_plan(plan: Plan) -> None:
     from ..data.row_ids import NOTE
 
     each = ", ".join(f"{n:,}" for n in plan.samples)
+    if plan.by_runs:
+        runs = numbers_text(plan.by_runs)
+        several = len(plan.by_runs) > 1
+        print(
+            f"requests: {len(plan.samples)} ({each} samples)\nplan: no run is to be made, as run{'s' * several} {runs} removed all of them "
+            "already. Without --dry-run, the requests are entered and answered at once, and the model stays as it is."
+        )
+        return
     lines = {
         "requests": f"{len(plan.samples)} ({each} samples), {plan.forget:,} different samples to forget",
         "retained samples": f"{plan.retain:,} (earlier requests removed {plan.earlier:,})",

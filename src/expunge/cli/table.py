@@ -144,7 +144,10 @@ def measures_table(records: Sequence[Record]) -> Table | None:
 
 def earlier_table(record: Record) -> Table | None:
     """Return the other requests that the model has answered: UA and MIA now, and their change. None without any."""
-    entries = record.details.get("earlier_requests") or []
+    details = record.details
+    # in a project, a request that the run answers again has one number
+    again = {e["number"] for e in run_requests(details)} if details.get("numbers") == "ledger" else set()
+    entries = [e for e in details.get("earlier_requests") or [] if e["number"] not in again]
     if not entries:
         return None
     table = Table(

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..errors import SplitError, raise_all
 from .id_file import read_ids
-from .id_forms import composed, encodable, folded, nearest, resolve_ids
+from .id_forms import as_text, composed, encodable, folded, nearest, resolve_ids
 from .id_problems import SHOWN_IDS, id_problems, ids_of, spaced_alike
 from .row_ids import OwnIds, by_row, row_id_problems
-from .samples import Data, as_text
+from .samples import Data
 from .validation_source import Ids
 
 # group values that a message shows

@@ -7,6 +7,9 @@ import os
 import posixpath
 import unicodedata
 from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
 
 # ids that are compared letter by letter to find the nearest
 MOST_COMPARED = 20_000
@@ -107,3 +110,31 @@ def nearest(wanted: Iterable[str], known: Iterable[str]) -> list[str]:
         if like is not None:
             sentences.append(f"'{name}' is like '{like}'")
     return sentences
+
+
+def as_text(values: Any) -> np.ndarray:
+    """Return `values` (N,) as an array of text that UTF-8 can hold. Variable-width text keeps its dtype."""
+    array = np.asarray(values)
+    if isinstance(array.dtype, np.dtypes.StringDType):
+        return array
+    array = array.astype(str)
+    # Python gives the bytes of file names that are no UTF-8 as surrogates.
+    numbers = np.ascontiguousarray(array).view(np.uint32) if array.itemsize else np.empty(0, np.uint32)
+    if ((numbers >= 0xD800) & (numbers <= 0xDFFF)).any():
+        array = np.array([encodable(text) for text in array.tolist()])
+    return array
+
+
+def as_group(values: Any) -> np.ndarray:
+    """Return the values (N,) of a group. Texts are those of `as_text`."""
+    array = np.asarray(values)
+    return as_text(array) if array.dtype.kind == "U" else array
+
+
+def frozen(array: np.ndarray, given: Any) -> np.ndarray:
+    """Return an array that stays as it is: read-only, and without memory that the caller can write to."""
+    if array.flags.writeable and not isinstance(given, list | tuple):
+        # texts of fixed width have been copied
+        array = array.copy() if array.dtype.kind != "U" else array
+    array.flags.writeable = False
+    return array

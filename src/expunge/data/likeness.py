@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .samples import as_text
+from .id_forms import as_text
 from .split import Split
 
 # With fewer validation samples of the forgotten group, all validation samples are the better estimate.

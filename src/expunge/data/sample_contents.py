@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,9 @@ class Contents(Protocol):
         """What changes when samples that are held in memory change."""
 
     def __len__(self) -> int: ...
+
+    def look_again(self) -> None:
+        """Change `version` if labels, ids or inputs in memory have changed."""
 
     def inputs_at(self, index: Tensor) -> Iterator[Inputs]:
         """Yield the inputs of the samples at the positions `index` (n,)."""
@@ -109,8 +112,30 @@ def _count_changed(request: Positioned, data: Contents) -> int:
 
 
 def compare_again(data: Contents) -> None:
-    """Let the next run read the forgotten samples of a `Data` again: its data set may have changed in place."""
+    """Let the next run read the forgotten samples of a `Data` again: its data set or its memory may have changed in place."""
+    data.look_again()
     _COMPARED.pop(data, None)
+
+
+def comparison_of(data: Contents) -> object:
+    """Return an object that is another one once `compare_again` was called. `changed_problems` makes it."""
+    return _COMPARED[data][1]
+
+
+def changed_under_ids(request: Positioned, data: Contents, positions: Mapping[str, Sequence[int]]) -> int:
+    """Return how many samples of a request that names them by id have other contents now.
+
+    Args:
+        request: The request.
+        data: The data.
+        positions: {id: positions of its samples}.
+    """
+    kept: dict[str, set[str]] = {}
+    for name, content in zip(request.ids, request.contents, strict=False):
+        kept.setdefault(name, set()).add(content)
+    pairs = [(name, at) for name in kept for at in positions.get(name, ())]
+    now = contents_of(data, torch.tensor([at for _, at in pairs], dtype=torch.int64)) if pairs else ()
+    return sum(content not in kept[name] for (name, _), content in zip(pairs, now, strict=False))
 
 
 # {data: (its version, {request: (request, number of changed samples)})}: a run and its audits look for the same requests

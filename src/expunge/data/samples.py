@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -16,30 +17,12 @@ from torch import Tensor
 from ..errors import ExpungeError, raise_all
 from ..summaries import short
 from .batch import Augment, Batch, Inputs
-from .id_forms import encodable
+from .id_forms import as_group, as_text, encodable, frozen
 
 # ids that are joined to one text at a time: all of them joined take as much memory as the ids
 ID_BLOCK = 1 << 16
 # samples that `raw_inputs` yields at a time
 RAW_BATCH = 256
-
-
-def as_text(values: Any) -> np.ndarray:
-    """Return `values` (N,) as an array of text that UTF-8 can hold. Variable-width text keeps its dtype."""
-    array = np.asarray(values)
-    if isinstance(array.dtype, np.dtypes.StringDType):
-        return array
-    array = array.astype(str)
-    # Python gives the bytes of file names that are no UTF-8 as surrogates.
-    numbers = np.ascontiguousarray(array).view(np.uint32) if array.itemsize else np.empty(0, np.uint32)
-    if ((numbers >= 0xD800) & (numbers <= 0xDFFF)).any():
-        array = np.array([encodable(text) for text in array.tolist()])
-    return array
-
-
-def _group(values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    return as_text(array) if array.dtype.kind == "U" else array
 
 
 def _describe(function: Any) -> str:
@@ -61,7 +44,7 @@ class Data(ABC):
     Attributes:
         labels: Labels on the CPU: class numbers (N,), int64, or anything else a task takes, such as floats (N,) of a
             regression or rows (N, K) of a multi-label task.
-        ids: One text per sample (N,), or None. Without ids the position is the id.
+        ids: One text per sample (N,), read-only, or None. Without ids the position is the id.
         groups: {column: values (N,)}, such as the user that each sample belongs to.
         classes: Class names, or None.
         augment: Augmentation of training batches, or None.
@@ -84,6 +67,9 @@ class Data(ABC):
     read_as: str = ""
     root: str = ""
     row_ids: bool = False
+    # how often `look_again` found a change, and the checksum that it noted
+    _changes: int = 0
+    _noted: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -120,10 +106,10 @@ class Data(ABC):
             )
         whole = labels.ndim == 1 and not labels.is_floating_point()
         self.labels = labels.to("cpu", torch.int64) if whole else labels.detach().cpu()
-        self.ids = None if ids is None else as_text(ids)
+        self.ids = None if ids is None else frozen(as_text(ids), ids)
         # texts of variable width: in an array of fixed width, each would take as much memory as the longest
         self.texts = None if texts is None else np.asarray(texts, dtype=np.dtypes.StringDType())
-        self.groups = {k: _group(v) for k, v in (groups or {}).items()}
+        self.groups = {k: frozen(as_group(v), v) for k, v in (groups or {}).items()}
         self.classes = None if classes is None or not len(classes) else [encodable(str(c)) for c in classes]
         self.augment, self.normalize, self.name, self.read_as = augment, normalize, name, read_as
         n = len(self.labels)
@@ -168,8 +154,18 @@ class Data(ABC):
 
     @property
     def version(self) -> object:
-        """What changes when samples that are held in memory change. It says nothing of a `Dataset`."""
-        return ()
+        """What changes when samples that are held in memory change. It says nothing of the inputs of a `Dataset`."""
+        return self._changes
+
+    def look_again(self) -> None:
+        """Change `version` if labels, ids or inputs in memory have changed since the last call or fingerprint, whoever changed them."""
+        now = self._checksum()
+        self._changes += self._noted not in (None, now)
+        self._noted = now
+
+    def _checksum(self) -> int:
+        """A fast checksum of what is held in memory."""
+        return crc32(self._hash_labels().digest())
 
     @abstractmethod
     def inputs_at(self, index: Tensor) -> Iterator[Inputs]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from ..errors import SplitError
 from ..summaries import short, summary
 from .copies import Copies
-from .past_requests import EarlierRequest, Goal, PastRequest, find_samples, joined
+from .earlier_samples import find_samples
+from .past_requests import EarlierRequest, Goal, PastRequest, joined
 from .sample_contents import contents_of
 from .samples import Samples
 from .validation_set import validation_without
@@ -152,16 +153,17 @@ class SplitSets:
 
         Args:
             method: Name of the method.
-            with_contents: Whether to read the samples of data without ids, and keep hashes of their contents.
+            with_contents: Whether to read the samples and keep hashes of their contents. Those of classes are found by their labels.
         """
         data, by_position = self.forget.data, self.forget.data.ids is None
+        is_read = with_contents and (by_position or not self.forget_classes)
         return PastRequest(
             request=self.request,
             scenario=self.scenario,
             goal=self.goal,
             ids=tuple(self.forget.ids),
             data=data.fingerprint() if by_position else "",
-            contents=contents_of(data, self.forget.index) if by_position and with_contents else (),
+            contents=contents_of(data, self.forget.index) if is_read else (),
             classes=self.forget_classes if self.goal == "unlearn" else (),
             method=method,
             # a list of all earlier requests in each would grow with the square of their number

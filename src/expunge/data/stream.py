@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -199,7 +200,10 @@ class StreamData(Data):
     def fingerprint(self) -> str:
         # Reading all inputs only to name the data costs an epoch. Labels, ids and length stand for them. Requests by position keep
         # hashes of their samples (`sample_contents`), by which another order is found.
-        return self._hash_labels().hexdigest()
+        digest = self._hash_labels()
+        if self._noted is None:
+            self._noted = crc32(digest.digest())
+        return digest.hexdigest()
 
 
 def _labels_agree(labels: Any, positions: Sequence[int], count: int, of_items: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -33,6 +34,11 @@ def _as_tensor(x: Any) -> Tensor:
         raise ExpungeError(
             f"the inputs are a {type(x).__name__} that makes no tensor ({error}); give a tensor or an array of numbers, shape (N, ...)."
         ) from error
+
+
+def _bytes(t: Tensor) -> memoryview:
+    """The bytes of a tensor, without a copy where it lies in one piece on the CPU."""
+    return t.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _version(t: Tensor) -> int:
@@ -98,9 +104,17 @@ class TensorData(Data):
 
     @property
     def version(self) -> object:
-        """What changes when the tensors are replaced, or changed in place by torch. NumPy changes memory unseen."""
+        """What changes when the tensors are replaced, or changed in place by torch. `look_again` sees what NumPy wrote."""
         tensors = [*(self.x.values() if isinstance(self.x, dict) else [self.x]), self.labels]
-        return tuple((t.data_ptr(), _version(t)) for t in tensors)
+        return (self._changes, *((t.data_ptr(), _version(t)) for t in tensors))
+
+    def _checksum(self) -> int:
+        """A checksum of labels, ids and inputs. NumPy shares no memory of an accelerator."""
+        found = super()._checksum()
+        for t in self.x.values() if isinstance(self.x, dict) else [self.x]:
+            if t.device.type == "cpu":
+                found = crc32(_bytes(t), found)
+        return found
 
     def _resident(self, device: torch.device) -> tuple[Inputs, Tensor] | None:
         """All inputs and labels on `device`, copied there once. None if they do not fit."""
@@ -152,6 +166,8 @@ class TensorData(Data):
             digest = self._hash_labels()
             for key, t in sorted(self.x.items()) if isinstance(self.x, dict) else [("x", self.x)]:
                 digest.update(f"{key} {t.dtype} {tuple(t.shape)}".encode())
-                digest.update(t.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+                digest.update(_bytes(t))
             self._fingerprint = digest.hexdigest()
+        if self._noted is None:
+            self._noted = self._checksum()
         return self._fingerprint

@@ -27,6 +27,7 @@ from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .held_out import any_split
 from .ledger_limits import public_key, read_states, write_limits
+from .own_modules import module_folders
 from .places import FORM_FOLDER, MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
 from .setting_paths import fixed_paths
@@ -67,7 +68,7 @@ def make_folder(
         write_form(work / FORM_FOLDER, read)
         kept = write_requests(requests_path(work / name), answered, key) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say, key)
-        (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
+        (work / SETTINGS).write_text(_with_modules(settings).to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
         ledger = Ledger(work / LEDGER, create=True)
         write_limits(ledger, settings, lambda _: None)
@@ -120,6 +121,13 @@ def _with_fixed_paths(settings: Any) -> ProjectSettings:
             f"the settings are {settings!r}; give what `checked` returns (expunge.projects.settings)."
         )
     return settings.model_copy(update=fixed_paths(settings.model_dump()))
+
+
+def _with_modules(settings: ProjectSettings) -> ProjectSettings:
+    """Return settings with the folders of the own modules that were imported, unless they name some."""
+    if settings.modules:
+        return settings
+    return settings.model_copy(update={"modules": module_folders(settings.model_dump())})
 
 
 def _predecessor(checkpoint: Path, say: Callable[[str], None]) -> Predecessor | None:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from ..data.samples import Data, as_text
+from ..data.id_forms import as_text
+from ..data.samples import Data
 from ..data.stream import StreamData
 from ..data.tensors import TensorData
 from ..errors import ExpungeError

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..data.past_requests import PastRequest
 from ..data.split import Split
 from ..receipts.ledger import Ledger
-from .requests import NOT_PROVED, ProjectRequest
+from ..receipts.receipt import receipt_paths
+from .folder import Folder, sha256
+from .requests import NOT_PROVED, ProjectRequest, audit_file
 
 
 def covers(past: PastRequest, split: Split) -> bool:
@@ -38,6 +41,30 @@ def earlier_answer(
         if past is not None and done and request.run and covers(past, split):
             return request
     return None
+
+
+def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
+    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing or was changed."""
+    entry = state["models"][request.run]
+    model = folder.path / entry["file"]
+    own, hashes = audit_file(model, request.number), state.get("files", {})
+    receipt, secret = receipt_paths(model, entry["receipt"])
+    files = {
+        "audit": own if own.is_file() or _name(folder, own) in hashes else model.with_suffix(".json"),
+        "record": model.with_suffix(".json"),
+        "receipt": receipt,
+        "secret": secret,
+    }
+    sound = all(
+        file.is_file() and hashes.get(_name(folder, file), digest := sha256(file)) == digest
+        for file in files.values()
+    )
+    return files if sound else {}
+
+
+def _name(folder: Folder, file: Path) -> str:
+    """Return the name that `state.json` has for a file of the project."""
+    return file.relative_to(folder.path).as_posix()
 
 
 def follow(request: ProjectRequest, earlier: ProjectRequest, past: PastRequest) -> None:

@@ -67,8 +67,8 @@ def _lost_accuracy(part: Part, max_loss: float = LARGEST_LOSS) -> str:
         return ""
     others = "" if counted.all() else f" on the {len(change):,} test samples of classes with retained samples"
     return (
-        f"the run cost {loss:.1f} points of test accuracy{others}, from {before:.1f} % to {after:.1f} %; at most {max_loss:g} points are "
-        "allowed (max_loss)"
+        f"the run cost {apart(loss, max_loss)} points of test accuracy{others}, from {before:.1f} % to {after:.1f} %; at most {max_loss:g} "
+        "points are allowed (max_loss)"
     )
 
 
@@ -112,6 +112,18 @@ def _reference_lost(part: Part, loss: float, max_loss: float) -> bool:
     """Whether the reference lost as much, up to the allowed loss: then the samples were needed for the accuracy."""
     both = None if part.retrained is None else test_accuracies(part.original, part.retrained)
     return both is not None and loss - (both[0] - both[1]) <= max_loss
+
+
+def apart(value: float, limit: float, digits: int = 1) -> str:
+    """Return a value with as many digits after the point as show that it is not a limit, at least `digits` and at most 6.
+
+    Example:
+        >>> apart(20.04, 20.0), apart(30.0, 20.0)
+        ('20.04', '30.0')
+    """
+    while digits < 6 and f"{value:.{digits}f}" == f"{limit:.{digits}f}" and value != limit:
+        digits += 1
+    return f"{value:.{digits}f}"
 
 
 def _still_recognised(part: Part) -> str:
@@ -168,8 +180,9 @@ def _still_remembered(part: Part) -> str:
         return ""
     kind = "comparable reference" if part.grounds.reference else "reference"
     return (
-        f"the model still tells its samples from unseen ones: their confidences are {after:.2f} higher than chance explains "
-        f"(Kolmogorov-Smirnov distance), and {before:.2f} before the run; at most half of that is allowed without a {kind}"
+        f"the model still tells its samples from unseen ones: their confidences are {apart(after, before / 2, 2)} higher than chance "
+        f"explains (Kolmogorov-Smirnov distance), and {before:.2f} before the run; at most half of that, {apart(before / 2, after, 2)}, is "
+        f"allowed without a {kind}"
     )
 
 

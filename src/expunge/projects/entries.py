@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 # digits 16 points for two ids.
 LARGEST_LOSS = 20.0
 # entries that change no result of a run
-_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file", "show_forgotten"}
+_NO_RESULT = {"data", "device", "days", "max_gap", "passphrase_file", "show_forgotten", "modules"}
 # a share below 1
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -51,6 +51,8 @@ class Entries(BaseModel):
         passphrase_file: File whose first line opens the key, if it is locked.
         show_forgotten: Show up to 12 forgotten samples of the latest run in report.html, with picture, id and predictions. The
             file is then private. Records never hold them.
+        modules: Folders that have your own modules (`package.module:name` of data, model, method and measures). `init` writes those
+            where it found them, so that commands work from any folder.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -78,8 +80,27 @@ class Entries(BaseModel):
     sign_key: str | None = None
     passphrase_file: str | None = None
     show_forgotten: bool = False
+    modules: list[str] = Field(default_factory=list)
 
     def attempt(self, samples: int) -> str:
         """Return a hash (16 hex digits) of what decides the result of a run for a request with this number of samples."""
         values = self.model_dump(mode="json", exclude=_NO_RESULT)
         return hashlib.sha256(json.dumps([values, samples], sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_toml(self) -> str:
+        """Return the text of the file. Entries without a value are comments."""
+        lines, tables = [], []
+        for name, value in self.model_dump().items():
+            if isinstance(value, dict):
+                entries = [f"{k} = {_toml(v)}" for k, v in value.items() if v is not None]
+                tables += ["", f"[{name}]", *entries] if entries else []
+            else:
+                lines.append(f"# {name} = ..." if value is None else f"{name} = {_toml(value)}")
+        return "\n".join([*lines, *tables]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a value in TOML, which writes texts, numbers, lists and true as JSON does."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -28,6 +28,7 @@ from .places import MAKING, SETTINGS, place_problems
 from .seal import broken_seal, seal_key, sealed
 from .state import FORMAT, read_state
 from .system_errors import system_error, unwritable
+from .turns import ONE_AT_A_TIME
 
 STATE = "state.json"
 LEDGER = "ledger.db"
@@ -79,7 +80,7 @@ class Folder:
 
     @contextmanager
     def locked(self, wait: float = 0.0) -> Iterator[None]:
-        """Keep other commands out of the folder, and finish or remove what a killed one left. The lock ends with its process.
+        """Keep other commands and threads out of the folder, and finish or remove what a killed one left. The lock ends with its process.
 
         Args:
             wait: Seconds to wait for another command.
@@ -91,7 +92,7 @@ class Folder:
         place = self.path / LOCK
         file = take(place, wait)
         try:
-            with kept(file, place):
+            with kept(file, place), ONE_AT_A_TIME:
                 raise_all(place_problems(self.path, (LEDGER, STATE), MODELS))
                 self.recover()
                 self._lock = file

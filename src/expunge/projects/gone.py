@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
-from ..data.past_requests import EarlierRequest, PastRequest, find_samples
+from ..data.earlier_samples import find_samples
+from ..data.past_requests import EarlierRequest, PastRequest
 from ..data.samples import Data
 from ..sources.source import Source
 from .requests import ProjectRequest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..data.past_requests import requests_of
+from ..data.past_requests import joined, requests_of
 from ..data.split import Split
 from ..data.waiting import WaitingRequest
 from ..methods.retrain import Retrain
@@ -18,12 +18,13 @@ from ..training.method import Method
 from ..tuning.auto import MOST, adapt, can_search
 from ..tuning.search import AUTO, tries
 from .answered import Setting
-from .earlier import earlier_answer
-from .folder import LEDGER
+from .earlier import earlier_answer, evidence
+from .folder import LEDGER, Folder
 from .prepared import Prepared, Say, check_new_requests, draw_new, for_requests
 from .requests import ProjectRequest
 from .timing import seconds_per_sample, time_run
 from .together import check_together
+from .turns import in_turn
 from .wanted import Wanted
 
 
@@ -48,6 +49,7 @@ class Plan:
         retrain_seconds: Estimated seconds of retraining by the recipe.
         recipe: Where the recipe comes from, and its epochs.
         by_row: Whether ids of the requests are positions of rows.
+        by_runs: Numbers of the earlier runs that answer all requests; empty if a run is needed.
     """
 
     samples: list[int]
@@ -65,6 +67,7 @@ class Plan:
     retrain_seconds: float
     recipe: str = ""
     by_row: bool = False
+    by_runs: tuple[int, ...] = ()
 
     @property
     def retraining_is_cheaper(self) -> bool:
@@ -72,6 +75,7 @@ class Plan:
         return self.seconds is not None and self.retrain_seconds < self.seconds[1]
 
 
+@in_turn
 def plan_answer(
     prepared: Prepared,
     waiting: Sequence[tuple[ProjectRequest, Split]],
@@ -93,19 +97,53 @@ def plan_answer(
     splits = draw_new(prepared, new)
     check_new_requests(prepared, new, splits)
     check_together([*waiting, *((None, split) for split in splits)], left, folder / LEDGER)
-    splits, requests = [*(s for _, s in waiting), *splits], [*(r.wanted for r, _ in waiting), *new]
-    to_run = []
-    for split, request in zip(splits, requests, strict=True):
-        if earlier := earlier_answer(split, requests_of(prepared.model), prepared.requests):
-            of = f" of {request.subject}" if request.subject else ""
-            say(
-                f"request {earlier.number} removed all samples of the request{of} already; no run is needed for it."
-            )
-        else:
+    drawn: list[tuple[ProjectRequest | None, Wanted, Split]] = [
+        *((r, r.wanted, split) for r, split in waiting),
+        *((None, request, split) for request, split in zip(new, splits, strict=True)),
+    ]
+    to_run, runs = [], []
+    for entry, request, split in drawn:
+        if (earlier := _answers(prepared, entry, split)) is None:
             to_run.append((split, request))
-    if to_run:
-        splits, requests = map(list, zip(*to_run, strict=True))
+            continue
+        runs.append(earlier.run)
+        number = f" {entry.number}" if entry else f" of {request.subject}" if request.subject else ""
+        say(
+            f"request {earlier.number} removed all samples of the request{number} already; no run is needed for it."
+        )
+    if not to_run:
+        return nothing_to_run(prepared, [split for _, _, split in drawn], runs, folder)
+    splits, requests = map(list, zip(*to_run, strict=True))
     return make_plan(prepared, splits, replace(for_requests(prepared, requests), waiting=left), folder)
+
+
+def _answers(prepared: Prepared, entry: ProjectRequest | None, split: Split) -> ProjectRequest | None:
+    """Return the request whose run answers this one too, as `answer_repeats` finds it: it needs the evidence of that run."""
+    if entry is not None and entry.state != "waiting":
+        return None
+    earlier = earlier_answer(split, requests_of(prepared.model), prepared.requests)
+    project = Folder(prepared.root)
+    return earlier if earlier and evidence(project, prepared.state, earlier) else None
+
+
+def nothing_to_run(prepared: Prepared, splits: Sequence[Split], runs: Sequence[int], folder: Path) -> Plan:
+    """Return the plan for requests that earlier runs answer."""
+    return Plan(
+        samples=[len(s.forget) for s in splits],
+        forget=len({name for s in splits for name in s.forget.ids}),
+        retain=min((len(s.retain) for s in splits), default=0),
+        earlier=len({name for past in requests_of(prepared.model) for name in past.ids}),
+        copies=[],
+        method=prepared.settings.method,
+        trials=(0, 0),
+        steps=0,
+        seconds=(0.0, 0.0),
+        memory=None,
+        disk=0,
+        free=shutil.disk_usage(folder).free,
+        retrain_seconds=0.0,
+        by_runs=tuple(sorted(set(runs))),
+    )
 
 
 def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, folder: Path) -> Plan:
@@ -142,7 +180,8 @@ def make_plan(prepared: Prepared, splits: Sequence[Split], setting: Setting, fol
         samples=[len(s.forget) for s in splits],
         forget=len(split.forget),
         retain=len(split.retain),
-        earlier=len(split.removed),
+        # also those that the request names again
+        earlier=len(joined(e.places for e in split.earlier).unique()),
         copies=_copies(setting, splits),
         method=method.name(),
         trials=trials,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.past_requests import PastRequest, find_samples
+from ..data.earlier_samples import find_samples
+from ..data.past_requests import PastRequest
 from ..errors import ExpungeError, raise_all
 from ..records.checkpoint import Checkpoint
 from ..records.keyed import agrees

@@ -40,6 +40,7 @@ from .requests import ProjectRequest
 from .returned import find_returned
 from .settings import ProjectSettings, check_inputs, read_settings
 from .state import request_entries
+from .turns import in_turn
 from .wanted import NO_SUBJECT, Wanted
 
 Say = Callable[[str], None]
@@ -74,6 +75,7 @@ class Prepared:
         return self.model_file.parents[1]
 
 
+@in_turn
 def prepare(folder: Folder, say: Say, command: str = "") -> Prepared:
     """Load and check everything.
 

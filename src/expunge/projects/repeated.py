@@ -9,37 +9,12 @@ from typing import Any
 from ..data.past_requests import PastRequest, requests_of
 from ..data.split import Split
 from ..receipts.ledger import Ledger
-from ..receipts.receipt import receipt_paths
 from ..records.record import Record
 from .answered import Answer
-from .earlier import earlier_answer, follow
-from .folder import Folder, sha256
+from .earlier import earlier_answer, evidence, follow
+from .folder import Folder
 from .prepared import Prepared, Say
-from .requests import ProjectRequest, audit_file
-
-
-def evidence(folder: Folder, state: dict[str, Any], request: ProjectRequest) -> dict[str, Path]:
-    """Return record, audit, receipt and secret of an answered request; empty if one of them is missing or was changed."""
-    entry = state["models"][request.run]
-    model = folder.path / entry["file"]
-    own, hashes = audit_file(model, request.number), state.get("files", {})
-    receipt, secret = receipt_paths(model, entry["receipt"])
-    files = {
-        "audit": own if own.is_file() or _name(folder, own) in hashes else model.with_suffix(".json"),
-        "record": model.with_suffix(".json"),
-        "receipt": receipt,
-        "secret": secret,
-    }
-    sound = all(
-        file.is_file() and hashes.get(_name(folder, file), digest := sha256(file)) == digest
-        for file in files.values()
-    )
-    return files if sound else {}
-
-
-def _name(folder: Folder, file: Path) -> str:
-    """Return the name that `state.json` has for a file of the project."""
-    return file.relative_to(folder.path).as_posix()
+from .requests import ProjectRequest
 
 
 def answer_by(

@@ -32,11 +32,14 @@ from .answered import Answer, NotAnswered, Setting
 from .arguments import path_of
 from .earlier import covers
 from .session_options import check_options
+from .turns import Turn
 from .wanted import wanted
 
 
 class Session:
     """Hold a model and its data, and answer requests one after the other.
+
+    Threads may share a session: one of them answers a request at a time, and the others wait.
 
     Args:
         model: The trained model. It is left as it was.
@@ -85,8 +88,9 @@ class Session:
             raise ExpungeError(f"{error}; give fields of `Setting`.") from error
         # a wrong task is found here, and not in the middle of the first request
         task.check(model, Samples(train, torch.arange(len(train))))
+        self._turn = Turn()
         # the user may train this model on, or replace it
-        self.model = remember_requests(copy.deepcopy(model), requests_of(model))
+        self._model = remember_requests(copy.deepcopy(model), requests_of(model))
         self._known = requests_of(model)
         self.answers: list[Answer] = []
         # why runs answered no request
@@ -94,6 +98,18 @@ class Session:
 
     def __repr__(self) -> str:
         return f"Session({type(self.model).__name__}, {len(self.requests)} requests)"
+
+    @property
+    def model(self) -> nn.Module:
+        """The latest model. Another one may take its place; a thread that sets it waits for the request that is being answered."""
+        return self._model
+
+    @model.setter
+    def model(self, model: nn.Module) -> None:
+        if not isinstance(model, nn.Module):
+            raise ExpungeError(f"the model is a {type(model).__name__}; give a trained torch.nn.Module.")
+        with self._turn:
+            self._model = model
 
     @property
     def requests(self) -> tuple[PastRequest, ...]:
@@ -126,55 +142,61 @@ class Session:
             NotAnswered: The run diverged, changed nothing, did harm or forgot nothing. The session stays as it was.
             ExpungeError: The request cannot be drawn, or the method does not fit. The session stays as it was.
         """
-        setting = self.setting
-        if method is not None:
-            setting = replace(setting, method=make(method), trials=count_for(method, AUTO))
-        request = wanted(ids=ids, classes=classes, group=group, goal=goal)
-        compare_again(setting.train)
-        split = setting.draw(request)
-        if (earlier := self._earlier(split)) is not None:
-            warnings.warn(
-                "an earlier request removed all these samples already; its answer is returned, with the scores of all its samples, and "
-                "nothing was run.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return earlier
-        with watched(self.trackers, setting, [split]) as (setting, tracking):
-            try:
-                found = answer(self._start(), [request], setting, [split])
-            except NotAnswered as error:
-                self.refusals += error.problems
-                raise
-            tracking.take_record(found.record)
-        self.model, self._known = found.model, requests_of(found.model)
-        self.answers.append(found)
-        return found
+        with self._turn:
+            setting = self.setting
+            if method is not None:
+                setting = replace(setting, method=make(method), trials=count_for(method, AUTO))
+            request = wanted(ids=ids, classes=classes, group=group, goal=goal)
+            compare_again(setting.train)
+            split = setting.draw(request)
+            if (earlier := self._earlier(split)) is not None:
+                warnings.warn(
+                    "an earlier request removed all these samples already; its answer is returned, with the scores of all its samples, and "
+                    "nothing was run.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                return earlier
+            with watched(self.trackers, setting, [split]) as (setting, tracking):
+                try:
+                    found = answer(self._start(), [request], setting, [split])
+                except NotAnswered as error:
+                    self.refusals += error.problems
+                    raise
+                tracking.take_record(found.record)
+            self._model, self._known = found.model, requests_of(found.model)
+            self.answers.append(found)
+            return found
 
     def _start(self) -> nn.Module:
         """Return the model to unlearn from. One that replaced the model of the session gets the requests that it lacks."""
-        own = requests_of(self.model)
-        missing = {past.request for past in self._known} - {past.request for past in own}
-        if not missing:
+        if not (missing := self._missing()):
             return self.model
         warnings.warn(
-            f"the model of the session was replaced, and the new one has not answered {len(missing):,} of {len(self._known):,} earlier "
+            f"the model of the session was replaced, and the new one has not answered {missing:,} of {len(self._known):,} earlier "
             "requests. Their samples stay out of training; `came_back` of the answer says which of them the model recognises.",
             RuntimeWarning,
             stacklevel=3,
         )
-        return remember_requests(copy.deepcopy(self.model), [*self._known, *own])
+        return remember_requests(copy.deepcopy(self.model), [*self._known, *self.requests])
+
+    def _missing(self) -> int:
+        """Return how many requests of the session the present model has not answered."""
+        return len({past.request for past in self._known} - {past.request for past in self.requests})
 
     def _is_as_left(self) -> bool:
-        """Return whether the model is the one that the latest answer left, with all its parameters and buffers."""
-        return bool(self.answers) and (
-            self.answers[-1].record.model["hash_after"] == state_hash(self.model.state_dict())
+        """Return whether the model is the one that the latest answer left: its parameters and buffers, and all requests."""
+        return (
+            bool(self.answers)
+            and not self._missing()
+            and self.answers[-1].record.model["hash_after"] == state_hash(self.model.state_dict())
         )
 
     def _earlier(self, split: Split) -> Answer | None:
         """Return the latest answer that removed all that a split asks for and whose samples have not come back."""
         returned = {entry["request"] for entry in self.answers[-1].came_back} if self.answers else set()
-        known = {name for past in self.requests if past.request in returned for name in past.ids}
+        answered = (*self._known, *self.requests)
+        known = {name for past in answered if past.request in returned for name in past.ids}
         if not known.isdisjoint(split.as_request("").ids):
             return None
         for found in reversed(self.answers):

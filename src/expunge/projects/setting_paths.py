@@ -37,6 +37,8 @@ def fixed_paths(values: dict[str, Any], folder: Path | None = None) -> dict[str,
     for name in _FILES:
         if isinstance(file := values.get(name), str) and file:
             changed[name] = str(_at(file, base))
+    if isinstance(folders := values.get("modules"), list):
+        changed["modules"] = [str(_at(f, base)) if isinstance(f, str) else f for f in folders]
     return changed
 
 

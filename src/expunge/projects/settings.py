@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
@@ -35,6 +34,7 @@ from ..tuning.search import AUTO, tries
 from .device_entry import check_device
 from .entries import Entries
 from .held_out import any_split
+from .own_modules import use_modules
 from .setting_paths import fixed_paths, missing_places
 
 
@@ -64,17 +64,6 @@ class ProjectSettings(Entries):
 
         return build(self.model, num_classes=len(source.classes), shape=source.shape)
 
-    def to_toml(self) -> str:
-        """Return the text of the file. Entries without a value are comments."""
-        lines, tables = [], []
-        for name, value in self.model_dump().items():
-            if isinstance(value, dict):
-                entries = [f"{k} = {_toml(v)}" for k, v in value.items() if v is not None]
-                tables += ["", f"[{name}]", *entries] if entries else []
-            else:
-                lines.append(f"# {name} = ..." if value is None else f"{name} = {_toml(value)}")
-        return "\n".join([*lines, *tables]) + "\n"
-
 
 def checked(values: dict[str, Any], where: str = "expunge.toml") -> ProjectSettings:
     """Check entries as a whole.
@@ -93,11 +82,10 @@ def checked(values: dict[str, Any], where: str = "expunge.toml") -> ProjectSetti
         errors = error.errors(include_url=False)
     problems = [_sentence(error) for error in errors]
     wrong = {str(error["loc"][0]) for error in errors if error["loc"]}
-    sound = {k: v for k, v in values.items() if k not in wrong}
     # entries with a problem get a value that has none, so that the others are checked too
-    filled = {"data": "digits", "model": "cnn", **sound}
+    filled = {"data": "digits", "model": "cnn", **{k: v for k, v in values.items() if k not in wrong}}
     settings = ProjectSettings.model_validate(filled)
-    problems += [p for p in _value_problems(settings, set(values) - wrong)]
+    problems += _value_problems(settings, set(values) - wrong)
     raise_all([f"{where}: {p}" for p in dict.fromkeys(problems)])
     return settings
 
@@ -114,6 +102,8 @@ def read_settings(path: Path) -> ProjectSettings:
 def _value_problems(settings: ProjectSettings, given: set[str]) -> list[str]:
     """Return what is wrong with entries that have the right types, one sentence each."""
     checks: dict[str, Any] = {
+        # the others import modules
+        "modules": lambda: use_modules(settings),
         "data": lambda: check_spec(settings.data),
         "model": lambda: check_name(settings.model),
         "validation_from": lambda: raise_all(
@@ -241,10 +231,3 @@ def _sentence(error: Any) -> str:
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-
-def _toml(value: Any) -> str:
-    """Return a value in TOML, which writes texts, numbers, lists and true as JSON does."""
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
+from ..receipts.deletion import Request as LedgerRequest
 from ..receipts.ledger import Ledger
 from .fixed_settings import setting_problems
 from .folder import LEDGER, Folder
@@ -17,6 +19,7 @@ from .pins import run_was_made
 from .requests import ProjectRequest, receipts_of
 from .settings import read_settings
 from .shown_status import ProjectStatus
+from .state import request_entries
 
 
 def completed(folder: Folder, status: ProjectStatus) -> ProjectStatus:
@@ -78,3 +81,22 @@ def states_from_file(
             receipts = receipts_of(state, read_answered(folder, state))
             return read_states(Ledger(path), requests, receipts)
     return []
+
+
+def doubted(ledger: Path, requests: Sequence[LedgerRequest]) -> list[LedgerRequest]:
+    """Return requests of a ledger, and say of those in a project's ledger whose receipt is of no run of it that it proves nothing.
+
+    Args:
+        ledger: The ledger. One that lies in no project knows no models, and its requests stay as they are.
+        requests: Its requests.
+    """
+    if ledger.name != LEDGER:
+        return list(requests)
+    with suppress(ExpungeError):
+        folder = Folder(ledger.parent)
+        state = folder.state()
+        entries = request_entries(state)
+        in_ledger = states_from_file(folder, state, entries)
+        foreign = {r.number: r.missing[-1] for r in [*entries, *in_ledger] if r.foreign}
+        return [replace(r, doubt=foreign.get(r.number, "")) for r in requests]
+    return list(requests)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,16 +80,27 @@ def rewrite(record: Record) -> Record:
     return record
 
 
+class _Shown:
+    """Show the warnings of one thread in the words of a project. Python has one `showwarning` for all threads."""
+
+    def __init__(self) -> None:
+        self.before: Callable[..., Any] = warnings.showwarning
+        self.thread, self.is_used = threading.get_ident(), True
+
+    def __call__(self, message: Any, category: Any, *others: Any, **named: Any) -> None:
+        own = self.is_used and self.thread == threading.get_ident()
+        text = for_project(str(message)) if own else str(message)
+        self.before(message if text == str(message) else category(text), category, *others, **named)
+
+
+_SWAP = threading.Lock()
+
+
 @contextmanager
 def project_words() -> Iterator[None]:
     """Let errors and warnings inside the block name entries of `expunge.toml`."""
-    before = warnings.showwarning
-
-    def show(message: Any, category: Any, *others: Any, **named: Any) -> None:
-        text = for_project(str(message))
-        before(message if text == str(message) else category(text), category, *others, **named)
-
-    warnings.showwarning = show
+    with _SWAP:
+        warnings.showwarning = shown = _Shown()
     try:
         yield
     except ExpungeError as error:
@@ -96,8 +108,11 @@ def project_words() -> Iterator[None]:
         ExpungeError.__init__(error, error.problems)
         raise
     finally:
-        if warnings.showwarning is show:
-            warnings.showwarning = before
+        with _SWAP:
+            shown.is_used = False
+            # another thread may have put its own one over this one, and the last of them removes all
+            while isinstance(present := warnings.showwarning, _Shown) and not present.is_used:
+                warnings.showwarning = present.before
 
 
 def in_project_words(call: Callable[P, R]) -> Callable[P, R]:

@@ -63,6 +63,7 @@ class Request:
         reopened: Numbers of the requests that the attachment just made has reopened.
         unknown_returns: Sentences on earlier requests that came back and that no request of the ledger names.
         limits: The limits of the ledger.
+        doubt: What the project of the ledger says against the receipt. A ledger knows no models and leaves it empty.
     """
 
     number: int
@@ -96,6 +97,7 @@ class Request:
     reopened: tuple[int, ...] = ()
     unknown_returns: tuple[str, ...] = ()
     limits: Limits = DEFAULT_LIMITS
+    doubt: str = ""
 
     @property
     def missing(self) -> list[str]:
@@ -111,6 +113,7 @@ class Request:
             if not self.model or self.audit_model != self.model:
                 missing.append("an audit that names the model of the run")
             missing += self.limits.missing_audit(self.scores, self.verdict)
+        missing += [self.doubt] if self.doubt else []
         return missing + [f"a new run for request {n}, which its run brought back" for n in self.brought_back]
 
     @property

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..data.past_requests import PastRequest, find_samples
+from ..data.earlier_samples import find_samples
+from ..data.past_requests import PastRequest
 from ..data.split_sets import SplitSets
 from ..errors import CheckpointError
 from .checkpoint import Checkpoint
