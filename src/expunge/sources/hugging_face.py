@@ -13,6 +13,7 @@ from ..data.id_forms import encodable
 from ..data.label_order import in_order
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
+from .hub_columns import chosen_columns
 from .images import DecodedImages, image_data, image_resize
 from .labels import label_names
 from .source import Source
@@ -22,8 +23,6 @@ from .texts import texts_of
 
 # Splits that may be the test set. The first that exists is used.
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
-TEXT_COLUMNS = ("text", "sentence", "content", "review")
 
 
 class HuggingFaceImages(DecodedImages):
@@ -83,7 +82,7 @@ def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] 
     names = _split_names(path, splits, options)
     parts = [splits[name] for name in names]
     features = parts[0].features
-    columns = _columns(path, features, options)
+    columns = chosen_columns(path, parts[0], options)
     raise_all(
         [
             f"{path}: the split {name} has the columns {sorted(part.features)}, the split {names[0]} {sorted(features)}; give "
@@ -180,36 +179,6 @@ def _split_names(path: Path, splits: Mapping[str, Any], options: dict[str, str])
         + [f"hf:{path}: split and test_split are both '{train}'; give two." for _ in (0,) if test == train]
     )
     return names
-
-
-def _columns(path: Path, features: Mapping[str, Any], options: dict[str, str]) -> dict[str, str]:
-    """{"image" or "text", "label", "id": the column's name}. Raises `ExpungeError`."""
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    images, classes = ([n for n, kind in kinds.items() if kind == k] for k in ("Image", "ClassLabel"))
-    label = options.get("label") or _only(classes) or next((n for n in LABEL_COLUMNS if n in kinds), None)
-    chosen: dict[str, str | None] = {}
-    if "text" in options or ("image" not in options and not images):
-        chosen["text"] = options.get("text") or next((n for n in TEXT_COLUMNS if n in kinds), None)
-    else:
-        chosen["image"] = options.get("image") or _only(images)
-    chosen["label"] = label
-    listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-    problems = [
-        f"hf:{path}: the column of the {what} is not known; name it: {what}=COLUMN. Columns: {listed}."
-        for what, name in chosen.items()
-        if name is None
-    ]
-    problems += [
-        f"hf:{path} has no column '{name}'; columns: {listed}."
-        for name in [*chosen.values(), options.get("id")]
-        if name is not None and name not in kinds
-    ]
-    raise_all(problems)
-    return {**{k: str(v) for k, v in chosen.items()}, "id": options.get("id", "id")}
-
-
-def _only(names: list[str]) -> str | None:
-    return names[0] if len(names) == 1 else None
 
 
 def _table(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExpungeError
+from .column_advice import advised
 from .labels import SHOWN_LABELS, as_name, is_missing, label_warnings, plain, type_problems
 from .source import held_out
 from .tables import Row, Table, first_problems
@@ -97,7 +98,8 @@ def table_problems(table: Table, columns: Mapping[str, str], needs_id: bool) -> 
     existing = table.columns
     needed = {k: v for k, v in columns.items() if k != "id" or needs_id or v in existing}
     if absent := [name for name in needed.values() if name not in existing]:
-        remedy = f"name your columns: {'&'.join(f'{k}=COLUMN' for k in needed)}"
+        what = [k for k, name in needed.items() if name in absent]
+        remedy = f"name your columns: {advised(table.rows, needed, what)}"
         if len(existing) == 1 and (mark := next((m for m in OTHER_SEPARATORS if m in existing[0]), None)):
             remedy = f"the cells are separated by {OTHER_SEPARATORS[mark]}: save it with commas, or as .tsv with tabs"
         return [f"{table.file} has the columns {existing}, not '{name}'; {remedy}." for name in absent]
