@@ -17,7 +17,7 @@ from .hub_columns import chosen_columns
 from .images import DecodedImages, image_data, image_resize
 from .labels import label_names
 from .source import Source
-from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
+from .table_rows import check_same_labels, check_tables, groups_of, part_ids, row_parts
 from .tables import Table
 from .texts import texts_of
 
@@ -115,7 +115,7 @@ def _images(
     resize = image_resize({"exif": "1", **options})
     image = columns["image"]
     cells = {k: v for k, v in columns.items() if k != "image"}
-    raise_all([p for table in tables for p in table_problems(table, cells, "id" in options)])
+    check_tables(tables, cells, "id" in options, known)
     labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
     classes = in_order(labels[0], known) if class_order is None else list(class_order)
     check_same_labels(tables, labels, dict.fromkeys(classes, 0))

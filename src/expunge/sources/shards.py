@@ -26,7 +26,7 @@ from .labels import label_names
 from .shard_keys import distinct, image_endings, sample_ids
 from .shard_patterns import expanded
 from .source import Source
-from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems
+from .table_rows import check_same_labels, check_tables, groups_of, ids_of_test, row_parts
 from .tables import Row, Table
 
 # bytes of the longest label or metadata of a sample
@@ -108,7 +108,7 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
         for pattern, shards in zip(patterns, parts, strict=True)
     ]
     columns = {"label": label, "id": ""}
-    raise_all([p for table in tables for p in table_problems(table, columns, needs_id=False)])
+    check_tables(tables, columns, needs_id=False, known=known)
     labels = [label_names([row[label] for row in table.rows], known) for table in tables]
     classes = in_order(labels[0], known)
     number = {name: k for k, name in enumerate(classes)}
