@@ -19,6 +19,7 @@ from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra
 from .class_order import model_classes, spelled_as
 from .labels import label_names
+from .padding import set_padding
 from .source import Source, input_shape
 from .table_rows import Part, check_same_labels, check_tables, groups_of, part_ids, row_parts
 from .tables import Table, tables_of
@@ -154,10 +155,7 @@ def _tokenizer(folder: Path) -> Tokenize:
         raise ExpungeError(
             f"{folder} has no tokenizer ({type(error).__name__}); give a folder that tokenizer.save_pretrained wrote."
         ) from error
-    if tokenizer.pad_token is None:
-        raise ExpungeError(
-            f"the tokenizer in {folder} has no padding token; set tokenizer.pad_token and save it again."
-        )
+    set_padding(tokenizer, folder)
 
     def tokenize(texts: list[str], length: int) -> tuple[dict[str, Tensor], int]:
         inputs = dict(
