@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import MissingExtra, ModelError
+from ..hub_cache import cache_advice
 from .silenced import silenced
 
 FOLDERS = ("hf-config", "hf-weights")
@@ -29,7 +30,9 @@ def from_folder(spec: str, num_classes: int, shape: tuple[int, ...]) -> nn.Modul
     kind, _, path = spec.partition(":")
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; name a folder that save_pretrained wrote.")
+        raise ModelError(
+            f"{folder} has no config.json; name a folder that save_pretrained wrote.{cache_advice(folder)}"
+        )
     try:
         import transformers
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..data.id_forms import encodable
 from ..data.label_order import in_order
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
+from ..hub_cache import repository_name, snapshot_of
 from .hub_columns import chosen_columns
 from .images import DecodedImages, image_data, image_resize
 from .labels import label_names
@@ -78,6 +80,8 @@ def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] 
         MissingExtra: `datasets` or transformers is needed and not installed.
         ExpungeError: The data set cannot be read, or columns or rows cannot be used. Lists every problem.
     """
+    # a folder of the cache may hold several states of the data
+    path = (snapshot_of(path, "datasets") or path) if path.is_dir() else path
     splits = _loaded(path, options.get("config"))
     names = _split_names(path, splits, options)
     parts = [splits[name] for name in names]
@@ -94,7 +98,7 @@ def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] 
     class_order = getattr(features[columns["label"]], "names", None)
     tables = [_table(path, name, part, columns, class_order) for name, part in zip(names, parts, strict=True)]
     if "text" in columns:
-        return texts_of(tables, columns, options, path.name, class_order, known)
+        return texts_of(tables, columns, options, repository_name(path), class_order, known)
     return _images(path, names, parts, tables, columns, class_order, options, known)
 
 
@@ -133,10 +137,12 @@ def _images(
         cells_of = [tables[part.table].rows[k] for k in part.rows]
         groups = groups_of(cells_of, set(columns.values()))
         data.append(
-            image_data(images, classes, encodable(path.name), ids, groups, int(options.get("workers", 0)))
+            image_data(
+                images, classes, encodable(repository_name(path)), ids, groups, int(options.get("workers", 0))
+            )
         )
     by_row = columns["id"] not in tables[0].columns
-    return Source(data[0], data[1], classes, resize.shape, encodable(path.name), row_ids=by_row)
+    return Source(data[0], data[1], classes, resize.shape, encodable(repository_name(path)), row_ids=by_row)
 
 
 def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
@@ -151,7 +157,7 @@ def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             loaded = datasets.load_from_disk(str(path))
         else:
-            loaded = datasets.load_dataset(str(path), config)
+            loaded = _by_name(datasets, path, config)
     # The library raises many types of errors.
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0][:300]
@@ -163,6 +169,21 @@ def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
         if not silent:
             datasets.enable_progress_bars()
     return loaded if isinstance(loaded, Mapping) else {str(getattr(loaded, "split", None) or "train"): loaded}
+
+
+def _by_name(datasets: Any, path: Path, config: str | None) -> Any:
+    """What `load_dataset` gives for a name or folder. Where it reaches no hub, a name is looked up among downloaded snapshots."""
+    try:
+        return datasets.load_dataset(str(path), config)
+    except Exception:
+        snapshot = None if path.exists() else snapshot_of(path, "datasets")
+        if snapshot is None:
+            raise
+        warnings.warn(
+            f"hf:{path} is read from the snapshot {snapshot.name[:12]} in the cache of the hub, since the hub gave nothing.",
+            stacklevel=6,
+        )
+        return datasets.load_dataset(str(snapshot), config)
 
 
 def _split_names(path: Path, splits: Mapping[str, Any], options: dict[str, str]) -> list[str]:
