@@ -15,11 +15,11 @@ from typing import Any
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
 from ..records.checkpoint_folders import weight_files
-from ..records.checkpoint_form import write_form
 from ..records.part_files import lock
 from ..records.request_file import answered_requests, requests_path, write_requests
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
+from .kept_form import begin_form
 from .ledger_limits import public_key, read_states, write_limits
 from .places import FORM_FOLDER, MAKING, SETTINGS
 from .predecessor import Predecessor, begin, predecessor_of
@@ -58,7 +58,7 @@ def make_folder(
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
         shutil.copyfile(file, work / name)
-        write_form(work / FORM_FOLDER, read)
+        begin_form(work / FORM_FOLDER, checkpoint, read, say)
         kept = write_requests(requests_path(work / name), answered) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say)
         (work / SETTINGS).write_text(settings.to_toml(), encoding="utf-8")
