@@ -16,7 +16,7 @@ from ..records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..records.checkpoint_form import complete_form, file_names, needs_model
 from ..records.checkpoint_totals import MODEL_NAMES
 from ..records.file_names import beside
-from ..records.model_names import names_text
+from ..records.model_names import names_text, stored_text
 from ..records.together import staged, together
 from .arguments import path_of
 from .file_checks import check_files
@@ -74,6 +74,7 @@ def export_model(
         say(
             f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
         )
+        metadata[MODEL_NAMES] = stored_text(file.name)
     elif names := names_text(file_names(form, tensors), form.prefix, list(form.counters)):
         metadata[MODEL_NAMES] = names
     receipt = Receipt.load(
