@@ -280,6 +280,32 @@ def test_models_of_transformers_from_a_folder(folder, tmp_path):
         build(f"hf-weights:{folder}", num_classes=3, shape=(3, 8, 8))  # BERT takes no images
 
 
+def test_a_pretrained_head_of_another_size_is_made_anew_with_a_note(folder, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    own = AutoModelForSequenceClassification.from_pretrained(folder)
+    with pytest.warns(UserWarning, match="the head in .* is for 3 classes, and the data has 5") as caught:
+        model = build(f"hf-weights:{folder}", num_classes=5, shape=(8,))
+    assert "classifier.bias, classifier.weight get initial parameters" in str(caught[0].message)
+    assert model.classifier.weight.shape == (5, 16)
+    body = own.bert.state_dict()
+    assert all(torch.equal(v, body[k]) for k, v in model.bert.state_dict().items())
+    # the control: a head of this size is taken, without a note
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = build(f"hf-weights:{folder}", num_classes=3, shape=(8,))
+    assert torch.equal(same.classifier.weight, own.classifier.weight)
+    # other parameters of another size would be lost
+    own.save_pretrained(tmp_path / "odd")
+    file = tmp_path / "odd" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "vocab_size": own.config.vocab_size + 1}))
+    with pytest.raises(
+        ModelError,
+        match=r"1 parameters in .* have another size .*first: bert.embeddings.word_embeddings.weight",
+    ):
+        build(f"hf-weights:{tmp_path / 'odd'}", num_classes=5, shape=(8,))
+
+
 def test_an_image_model_of_transformers(tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.ViTConfig(

@@ -11,6 +11,7 @@ import safetensors
 from ..errors import CheckpointError
 from ..hub_cache import cache_advice
 from .checkpoint_folders import weight_files
+from .distributed import check_not_sharded
 from .torch_reading import read_archive_metadata, read_torch_file
 
 
@@ -30,6 +31,7 @@ def read_file(file: Path) -> FileContent:
     """
     if file.is_dir():
         return _read_folder(file)
+    check_not_sharded(file)
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist; give a checkpoint file.{cache_advice(file)}")
     with file.open("rb") as opened:
