@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from expunge import Classification, Split, TensorData, execute
-from expunge.data.samples import Samples
+from expunge import Classification, Split, execute
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.scissorhands import Scissorhands
@@ -12,7 +11,6 @@ from expunge.models import build
 from expunge.pipeline.experiment import train
 from expunge.sources.loading import load
 from expunge.training.chance import at_chance
-from expunge.training.run import Run
 from expunge.tuning.estimate import LARGEST_DISTANCE
 from expunge.tuning.trials import tune
 
@@ -54,22 +52,16 @@ def test_the_search_reports_collapsed_trials(setting):
     assert list(tuned.notes)[-1] == note and tuned.trials[0] is not first
 
 
-def test_chance_is_the_share_of_the_most_frequent_class(setting):
+def test_chance_is_the_share_of_the_most_frequent_class():
     """Worked by hand: 60 of 200 samples have the largest class, so chance is 30 %, with a standard error of 3.24 points."""
-    model, split = setting
     labels = torch.tensor([0] * 60 + [1] * 40 + [2] * 50 + [3] * 50)
-    data = TensorData(torch.zeros(200, 4), labels)
-    samples = Samples(data, torch.arange(200))
-    run, method = Run(model, split, TASK), RandomLabel()
-    run.epoch = 1
 
-    def judged(now, before=90.0, method=method):
-        return bool(at_chance(run, method, samples, {"retain": before}, {"retain": now}))
+    def judged(now, before=90.0, epoch=1, method=None):
+        return bool(at_chance(epoch, method or RandomLabel(), labels, {"retain": before}, {"retain": now}))
 
     # 30 + 1.645 * 3.24 = 35.33
     assert judged(35.3) and not judged(35.4)
     # a model that was at 30 + 2 * 1.645 * 3.24 = 40.66 or less had not learned enough to judge it
     assert judged(30.0, before=40.7) and not judged(30.0, before=40.6)
     assert not judged(10.0, method=Scissorhands())
-    run.epoch = 2
-    assert not judged(10.0)
+    assert not judged(10.0, epoch=2)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..errors import CheckpointError
-
 # files of DeepSpeed: optimizer and model states of each process
 ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(optim|model)_states\.pt")
 # a file of torch.distributed.checkpoint, also of one process
@@ -21,11 +19,10 @@ RANKS = re.compile(r".*rank[-_]?\d+.*\.(pt|pth|bin|ckpt)", re.I)
 SCRIPT = "zero_to_fp32.py"
 
 
-def check_not_sharded(place: Path) -> None:
-    """Check that a file or folder is no part of a checkpoint that several processes wrote.
+def sharded_text(place: Path) -> str:
+    """Return why a file or folder is only a part of a checkpoint that several processes wrote, and the command that joins the parts.
 
-    Raises:
-        CheckpointError: It is one. The message has the command that writes a whole checkpoint.
+    Empty if it is none.
     """
     folder = place if place.is_dir() else place.parent
     names = (
@@ -36,24 +33,25 @@ def check_not_sharded(place: Path) -> None:
         else []
     )
     if any(ZERO.fullmatch(name) for name in names):
-        raise CheckpointError(_zero(place, folder))
+        return _zero(place, folder)
     if any(DCP.fullmatch(name) for name in names) or (place.is_dir() and DCP_INDEX in names):
-        raise CheckpointError(_dcp(place, folder))
+        return _dcp(place, folder)
     if not place.is_dir():
-        return
+        return ""
     # DeepSpeed and Accelerate keep the parts in a folder of the checkpoint
     for below in sorted(f for f in folder.iterdir() if f.is_dir() and not f.is_symlink()):
         inner = [f.name for f in below.iterdir()]
         if any(ZERO.fullmatch(name) for name in inner):
-            raise CheckpointError(_zero(place, below))
+            return _zero(place, below)
         if any(DCP.fullmatch(name) for name in inner):
-            raise CheckpointError(_dcp(place, below))
+            return _dcp(place, below)
     if len(parts := [name for name in names if RANKS.fullmatch(name)]) > 1:
-        raise CheckpointError(
+        return (
             f"{place} holds parts of {len(parts):,} processes ({parts[0]} ...), as FSDP writes its local or sharded state dict; load it in "
             "the program that wrote it, gather it with `torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
             "options=StateDictOptions(full_state_dict=True, cpu_offload=True))`, and save that with torch.save."
         )
+    return ""
 
 
 def _zero(place: Path, folder: Path) -> str:

@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
-from .class_order import read_config
 
 # the head of XLNet reads the last position, also where it is padding
 READS_LAST_POSITION = ("xlnet",)
 
 
-def set_padding(tokenizer: Any, folder: Path) -> None:
+def set_padding(tokenizer: Any, folder: Path, config: dict[str, Any]) -> None:
     """Set the padding token and the side of a tokenizer. A warning says what was changed.
 
     Args:
         tokenizer: The tokenizer of transformers.
-        folder: Its folder. A `config.json` in it describes the model.
+        folder: Its folder, for messages.
+        config: The content of `config.json` in this folder, which describes the model; empty without one.
 
     Raises:
         ExpungeError: There is no padding token, or the head of the model looks for another one.
     """
-    config = read_config(folder)
     of_model = config.get("pad_token_id")
     if tokenizer.pad_token is None:
         token = None if of_model is None else tokenizer.convert_ids_to_tokens(of_model)

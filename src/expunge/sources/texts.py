@@ -17,7 +17,7 @@ from ..data.id_forms import encodable
 from ..data.label_order import in_order
 from ..data.tensors import TensorData
 from ..errors import ExpungeError, MissingExtra
-from .class_order import model_classes, spelled_as
+from .class_order import model_classes, read_config, spelled_as
 from .labels import label_names
 from .padding import set_padding
 from .source import Source, input_shape
@@ -155,7 +155,7 @@ def _tokenizer(folder: Path) -> Tokenize:
         raise ExpungeError(
             f"{folder} has no tokenizer ({type(error).__name__}); give a folder that tokenizer.save_pretrained wrote."
         ) from error
-    set_padding(tokenizer, folder)
+    set_padding(tokenizer, folder, read_config(folder))
 
     def tokenize(texts: list[str], length: int) -> tuple[dict[str, Tensor], int]:
         inputs = dict(

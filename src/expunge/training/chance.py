@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from ..data.samples import Samples
-from .method import GradientMethod
-from .run import Row, Run
+from torch import Tensor
 
 # normal quantile of a one-sided test at 5 %
 QUANTILE = 1.645
 
 
-def at_chance(run: Run, method: Any, retained: Samples, first: Row, row: Row) -> str:
+def at_chance(
+    epoch: int, method: Any, labels: Tensor, first: Mapping[str, Any], row: Mapping[str, Any]
+) -> str:
     """Return that the accuracy on retained samples is at chance after the first epoch, as a part of a sentence; else empty.
 
     Chance is the share of the most frequent class: a collapsed network answers with one class. A model that was near chance before the
     run cannot fall to it, and methods with batches of their own may forget first and repair later. Both are not looked at.
 
     Args:
-        run: The run, after an evaluation.
+        epoch: Number of finished epochs.
         method: Its method.
-        retained: The retained samples of each evaluation.
+        labels: Labels (n,) of the retained samples of each evaluation.
         first: The scores before the first step, in percent.
         row: The scores now.
     """
-    before, now, labels = first.get("retain"), row.get("retain"), retained.labels
-    own_batches = getattr(type(method), "pairs", None) is not GradientMethod.pairs
+    before, now = first.get("retain"), row.get("retain")
+    # by its name: the class is in a module that imports this one
+    own_batches = getattr(type(method).pairs, "__qualname__", "") != "GradientMethod.pairs"
     if (
-        run.epoch != 1
+        epoch != 1
         or own_batches
         or before is None
         or now is None

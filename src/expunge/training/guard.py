@@ -146,7 +146,7 @@ class Guard:
         self.count = 0
         self.run.log(row)
         if self.run.trial and (
-            chance := at_chance(self.run, self.method, self.sets["retain"], self.first, row)
+            chance := at_chance(self.run.epoch, self.method, self.sets["retain"].labels, self.first, row)
         ):
             return self._roll_back(chance)
         if collapse := self._collapse(row):
