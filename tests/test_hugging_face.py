@@ -207,6 +207,41 @@ def test_faults_are_named(tmp_path):
     )
 
 
+def test_the_advice_names_the_columns_that_fit(tmp_path):
+    """Plain parquet: no type says which column holds images or classes, so that the cells must."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+
+    def written(name, cells):
+        (tmp_path / name).mkdir()
+        parquet.write_table(pa.Table.from_pylist(cells), tmp_path / name / "train.parquet")
+        return f"hf:{tmp_path / name}"
+
+    files = []
+    for pixels in PIXELS:
+        Image.fromarray(pixels).save(tmp_path / "one.png")
+        files.append((tmp_path / "one.png").read_bytes())
+    who = [f"u{k}" for k in range(20)]
+    cells = [{"img": {"bytes": f, "path": None}, "cls": k % 2, "who": who[k]} for k, f in enumerate(files)]
+    spec = written("struct", cells)
+    text = refused(f"{spec}?size=8")
+    assert "the column of the image is not known; name it: image=img&label=cls." in text
+    assert "the column of the label is not known; name it: image=img&label=cls." in text
+    # what the message says works, and an option that was given stays in it
+    assert "name it: image=img&label=cls." in refused(f"{spec}?image=img&size=8")
+    assert read(f"{spec}?image=img&label=cls&size=8")[0].train.ids is not None
+    raw = [{"pic": f, "y": k % 2, "age": k % 5} for k, f in enumerate(files)]
+    assert "image=pic&label=y (label may also be age)" in refused(f"{written('bytes', raw)}?size=8")
+    texts = [
+        {"body": f"good text number {k}", "who": who[k], "stars": k % 3, "price": k + 0.5} for k in range(20)
+    ]
+    assert "text=body&label=stars (text may also be who)" in refused(written("texts", texts))
+    # the control: a known text column needs no image, and a wrong name is said with the right one
+    assert (
+        "has no column 'nope'" in (text := refused(f"{spec}?image=nope&size=8"))
+        and "image=img&label=cls" in text
+    )
+
+
 def test_without_the_library(monkeypatch):
     import sys
 

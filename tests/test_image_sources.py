@@ -136,7 +136,11 @@ def test_faults_of_a_table_of_image_paths_are_named_with_their_lines(pictures):
     made = rows()
     made[3]["label"] = ""
     assert "line 5 has no label" in told(made)
-    assert "not 'kind'; name your columns: image=COLUMN&label=COLUMN" in told(rows(), "&label=kind")
+    assert "not 'kind'; name your columns: image=path&label=label" in told(rows(), "&label=kind")
+    other = [{"pic": row["path"], "kind": row["label"], "n": k} for k, row in enumerate(rows())]
+    text = told(other)
+    assert "not 'image'; name your columns: image=pic&label=kind." in text and "not 'label'" in text
+    assert len(load(f"images:{pictures / 'list.csv'}?size=8&image=pic&label=kind").train) == 16
     assert "has one class, 'cat'" in told([{**row, "label": "cat"} for row in rows()])
     (pictures / "pictures" / "3.png").write_bytes(b"junk")
     assert "3.png cannot be read as an image" in told(rows()) and "3.png cannot be read" in told(
@@ -244,6 +248,60 @@ def test_a_few_keys_that_shards_share_are_named(tmp_path):
         "4 of 14 keys" in (told := read(f"webdataset:{tmp_path}?size=8")[1])
         and "0003 in 0.tar and 1.tar and 1 more" in told
     )
+
+
+def test_ids_of_shard_samples_depend_on_no_path_and_no_order(tmp_path, monkeypatch):
+    """Two folders with a `t.tar` each gave 15 ids for 30 samples, and another order of the folders other samples."""
+    for number, folder in enumerate(("wa", "wb")):
+        (tmp_path / "one" / folder).mkdir(parents=True)
+        shard(
+            tmp_path / "one" / folder / "t.tar",
+            range(10 * number, 10 * number + 10),
+            more=[("x.png", encoded(number)), ("x.cls", b"cat")],
+        )
+    contents = []
+
+    def look(pattern):
+        source, told = read(f"webdataset:{pattern}?size=8")
+        pixels = torch.cat([b.x for d in (source.train, source.test) for b in d.samples().batches(7)])
+        ids = [*source.train.ids.tolist(), *source.test.ids.tolist()]
+        assert "x in wa/t.tar and wb/t.tar" in told and len(set(ids)) == 22
+        contents.append(dict(zip(ids, pixels, strict=True)))
+        return source.train.ids.tolist()
+
+    first = look(tmp_path / "one" / "{wa,wb}" / "t.tar")
+    assert "wa/t.tar/0003" in contents[0] and "wb/t.tar/0013" in contents[0]
+    # listed in another order or twice, moved, by a relative path and through a link
+    assert look(tmp_path / "one" / "{wb,wa}" / "t.tar") == first
+    assert look(tmp_path / "one" / "{wa,wb,wa}" / "t.tar") == first
+    monkeypatch.chdir(tmp_path / "one" / "wa")
+    assert look("../{wa,wb}/t.tar") == first
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert look(tmp_path / "link" / "{wa,wb}" / "t.tar") == first
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one").rename(tmp_path / "other")
+    assert look(tmp_path / "other" / "{wa,wb}" / "t.tar") == first
+    for content in contents[1:]:
+        assert all(torch.equal(content[name], contents[0][name]) for name in contents[0])
+    # the control: shards that share no key have the keys alone, whatever the shards are called
+    shard(tmp_path / "other" / "wb" / "t.tar", range(10, 20))
+    source, told = read(f"webdataset:{tmp_path / 'other'}/{{wb,wa}}/t.tar?size=8")
+    assert {"0003", "0013"} <= {*source.train.ids.tolist(), *source.test.ids.tolist()} and not told
+
+
+def test_an_image_with_two_endings_is_read_by_its_whole_ending(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for k in range(20):
+            add(archive, f"{k:04}.img.png", encoded(k))
+            add(archive, f"{k:04}.cls", LABELS[k].encode())
+    spec = f"webdataset:{tmp_path / 'a.tar'}?size=8"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert "but some in .img.png; give image=img.png." in str(refused(spec))
+    # the list of unread files comes before the error
+    assert "20 without an image, image=img.png reads these (first: 0000)" in str(caught[0].message)
+    assert "no image that ends in .jpg, but some in .img.png" in str(refused(f"{spec}&image=jpg"))
+    assert len(load(f"{spec}&image=img.png").train) == 16
 
 
 def test_samples_with_several_images_are_refused_until_one_is_named(tmp_path):

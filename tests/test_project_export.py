@@ -73,6 +73,39 @@ def test_a_training_checkpoint_keeps_its_entries_and_the_prefix_of_dataparallel(
     assert Project(project.path).status().problems == ()
 
 
+def test_a_project_that_begins_with_a_model_of_another_one_keeps_the_form(office, weights, tmp_path):
+    """A project was begun anew with models/0001 of the old one: exports were bare files that the user's library refuses."""
+    content = {"net": {f"module.{k}": v for k, v in weights.items()}, **EXTRA}
+    old = made(tmp_path, content)
+    latest = old.path / "models" / "0001.safetensors"
+    said = []
+    Project.create(tmp_path / "new", checked(VALUES), latest, say=said.append)
+    new = Project(tmp_path / "new")
+    new.forget(ids=["p5", "p6"], subject="case 2")
+    shutil.rmtree(old.path)
+    out, paper = export_model(new.path, tmp_path / "given.pth")
+    given = torch.load(out, weights_only=True)
+    stored = read_checkpoint(new.path / "models" / "0001.safetensors").state
+    assert set(given) == {"net", "expunge", *EXTRA} and {k: given[k] for k in EXTRA} == EXTRA
+    assert all(torch.equal(given["net"][f"module.{k}"], v) for k, v in stored.items())
+    assert failed(verify(paper, model=out, record=new.path / "models" / "0001.json")) == []
+    assert not any("form" in text for text in said)
+
+
+def test_a_changed_form_of_the_earlier_project_is_refused(office, weights, tmp_path):
+    old = made(tmp_path, {"net": dict(weights), **EXTRA})
+    latest = old.path / "models" / "0001.safetensors"
+    form = next((old.path / "form").iterdir())
+    content = form.read_bytes()
+    form.write_bytes(content + b"x")
+    with pytest.raises(ExpungeError, match="was changed; restore it from a backup"):
+        Project.create(tmp_path / "new", checked(VALUES), latest)
+    assert not (tmp_path / "new").exists()
+    # the control: with the form that `init` wrote, the project begins
+    form.write_bytes(content)
+    Project.create(tmp_path / "new", checked(VALUES), latest)
+
+
 def test_a_file_of_a_module_around_the_model_gets_its_names_and_its_few_tensors_back(
     office, weights, tmp_path
 ):

@@ -200,6 +200,29 @@ def test_one_error_lists_the_broken_rows(tmp_path):
     assert "line 2 is no object" in str(refused(f"text:{tmp_path}/b.jsonl"))
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_labels_that_losses_ignore_are_no_class(tmp_path, ending):
+    def text(labels, query="", name="t"):
+        cells = [{"text": f"text {k}", "label": label} for k, label in enumerate(labels)]
+        return f"text:{write(tmp_path / f'{name}.{ending}', cells)}{query}"
+
+    # two lines are before the third row in a CSV, none in JSON lines
+    place = {"csv": "line 4", "jsonl": "line 3", "parquet": "row 3"}[ending]
+    problems = refused(text([0, 1, -100, 1, 0, -100] * 5)).problems
+    assert f"{place} has the label -100 (column 'label'), by which losses ignore a sample" in problems[0]
+    assert (
+        "remove the row, or give the class a name such as 'minus 100'" in problems[0] and len(problems) == 10
+    )
+    # unlabelled among three classes, and in a test table alone
+    assert f"{place} has the label -1 " in str(refused(text([0, 1, -1, 2] * 5)))
+    write(tmp_path / "test.csv", [{"text": "a", "label": 1}, {"text": "b", "label": -100}])
+    assert "line 3 has the label -100" in str(refused(text([0, 1] * 5, f"?test={tmp_path / 'test.csv'}")))
+    # the control: a scale around 0 has negative classes, with a warning, also where a test table lacks one
+    write(tmp_path / "test.csv", [{"text": "a", "label": 0}, {"text": "b", "label": -1}])
+    with pytest.warns(UserWarning, match="the label '-1' .* is taken for a class; remove such rows"):
+        assert load(text([-1, 0, 1] * 5, f"?test={tmp_path / 'test.csv'}")).classes == ["-1", "0", "1"]
+
+
 def test_the_config_of_a_tokenizer_folder_orders_the_classes(tmp_path, folder):
     spec = f"text:{write(tmp_path / 'a.csv')}?tokenizer={folder}&length=8"
     source = load(spec)
@@ -255,6 +278,32 @@ def test_models_of_transformers_from_a_folder(folder, tmp_path):
         build(f"hf-config:{tmp_path}", num_classes=3, shape=(8,))
     with pytest.raises(ModelError, match="holds no classifier"):
         build(f"hf-weights:{folder}", num_classes=3, shape=(3, 8, 8))  # BERT takes no images
+
+
+def test_a_pretrained_head_of_another_size_is_made_anew_with_a_note(folder, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    own = AutoModelForSequenceClassification.from_pretrained(folder)
+    with pytest.warns(UserWarning, match="the head in .* is for 3 classes, and the data has 5") as caught:
+        model = build(f"hf-weights:{folder}", num_classes=5, shape=(8,))
+    assert "classifier.bias, classifier.weight get initial parameters" in str(caught[0].message)
+    assert model.classifier.weight.shape == (5, 16)
+    body = own.bert.state_dict()
+    assert all(torch.equal(v, body[k]) for k, v in model.bert.state_dict().items())
+    # the control: a head of this size is taken, without a note
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = build(f"hf-weights:{folder}", num_classes=3, shape=(8,))
+    assert torch.equal(same.classifier.weight, own.classifier.weight)
+    # other parameters of another size would be lost
+    own.save_pretrained(tmp_path / "odd")
+    file = tmp_path / "odd" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "vocab_size": own.config.vocab_size + 1}))
+    with pytest.raises(
+        ModelError,
+        match=r"1 parameters in .* have another size .*first: bert.embeddings.word_embeddings.weight",
+    ):
+        build(f"hf-weights:{tmp_path / 'odd'}", num_classes=5, shape=(8,))
 
 
 def test_an_image_model_of_transformers(tmp_path):

@@ -24,9 +24,9 @@ MOST_LEVELS = 14
 
 # Packages and files of the root in import order: each may import those above it, never those below.
 ORDER = (
-    "version", "errors", "days", "lazy", "imports", "own_code", "extensions", "summaries", "secret_text", "torch_utils", "data", "records",
-    "sources", "tasks", "models", "masks", "tracking", "training", "methods", "audit", "tuning", "pipeline", "generation", "receipts",
-    "report", "projects", "integrations", "bench", "cli", "__init__", "__main__",
+    "version", "errors", "days", "lazy", "imports", "own_code", "extensions", "summaries", "secret_text", "hub_cache", "torch_utils",
+    "data", "records", "sources", "tasks", "models", "masks", "tracking", "training", "methods", "audit", "tuning", "pipeline",
+    "generation", "receipts", "report", "projects", "integrations", "bench", "cli", "__init__", "__main__",
 )  # fmt: skip
 
 

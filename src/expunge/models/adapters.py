@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import MissingExtra, ModelError
+from ..hub_cache import cache_advice
 from .pretrained import from_folder
 
 KIND = "peft"
@@ -66,4 +67,5 @@ def _base_of(folder: Path, base: str) -> Path:
             return place
     raise ModelError(
         f"the base model of {folder} is '{named}', which is no local folder with a config.json; write peft:{folder}?base=FOLDER."
+        f"{cache_advice(named)}"
     )

@@ -17,7 +17,6 @@ from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
 from ..records.checkpoint import Checkpoint
 from ..records.checkpoint_folders import weight_files
-from ..records.checkpoint_form import write_form
 from ..records.checkpoint_requests import answered_requests, key_of
 from ..records.history_checks import check_history
 from ..records.part_files import lock
@@ -26,6 +25,7 @@ from ..sources.source import Source
 from .arguments import check_project, path_of
 from .folder import LEDGER, MODELS, STATE, check_new, create, sha256, write_state
 from .held_out import any_split
+from .kept_form import begin_form
 from .ledger_limits import public_key, read_states, write_limits
 from .own_modules import module_folders
 from .places import FORM_FOLDER, MAKING, SETTINGS
@@ -65,7 +65,7 @@ def make_folder(
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
         shutil.copyfile(file, work / name)
-        write_form(work / FORM_FOLDER, read)
+        begin_form(work / FORM_FOLDER, checkpoint, read, say)
         kept = write_requests(requests_path(work / name), answered, key) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say, key)
         (work / SETTINGS).write_text(_with_modules(settings).to_toml(), encoding="utf-8")

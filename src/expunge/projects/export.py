@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError
 from ..receipts.issue import file_hash
 from ..receipts.receipt import Receipt
 from ..receipts.signing import signed
 from ..records.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ..records.checkpoint_form import FORM, complete_form, file_names, needs_model, read_form
+from ..records.checkpoint_form import complete_form, file_names, needs_model
 from ..records.checkpoint_totals import KEY_ID, MODEL_NAMES
 from ..records.file_names import beside
 from ..records.keyed import new_key, with_key
-from ..records.model_names import names_text
+from ..records.model_names import names_text, stored_text
 from ..records.request_file import read_requests, requests_path, write_requests
 from ..records.together import staged, together
 from .arguments import path_of
 from .file_checks import check_files
-from .folder import Folder, sha256
+from .folder import Folder
+from .kept_form import kept_form
 from .ledger_limits import signing_key
-from .places import FORM_FOLDER
 from .prepared import prepare, say_nothing
 from .settings import read_settings
-
-_BACKUP = "restore it from a backup"
 
 
 def export_model(
@@ -63,7 +60,12 @@ def export_model(
         raise ExpungeError(
             f"{folder.path} has made no run, so its model is the checkpoint that it began with; use `expunge forget` first."
         )
-    form = _form(folder, state)
+    form = kept_form(folder, state)
+    if form is None:
+        raise ExpungeError(
+            f"{folder.path} was made by an earlier version, which did not keep the form of the original; begin a new project with the "
+            "original's form: `expunge init NEW --checkpoint FILE`, where FILE is the latest model as your own code writes it."
+        )
     file = folder.find(state["models"][-1]["file"], state)
     if needs_model(form):
         complete_form(form, prepare(folder, say).model)
@@ -74,6 +76,7 @@ def export_model(
         say(
             f"{place.name} has other tensors than the model, so its receipt can only be verified with {file}."
         )
+        metadata[MODEL_NAMES] = stored_text(file.name)
     elif names := names_text(file_names(form, tensors), form.prefix, list(form.counters)):
         metadata[MODEL_NAMES] = names
     receipt = Receipt.load(
@@ -110,20 +113,6 @@ def _kept_beside(place: Path, folder: Folder, state: dict[str, Any], key: bytes)
         f"an earlier version of Expunge wrote {file.name}, with plain hashes of the forgotten samples. Those in {place.name} are keyed, "
         f"and {own} has the key and the forgotten ids: keep it, and do not hand it over."
     )
-
-
-def _form(folder: Folder, state: dict[str, Any]) -> Checkpoint:
-    """Return the form of the original, after a check that its files are those that `init` wrote."""
-    hashes = {name: h for name, h in state.get("files", {}).items() if Path(name).parts[0] == FORM_FOLDER}
-    if f"{FORM_FOLDER}/{FORM}" not in hashes:
-        raise ExpungeError(
-            f"{folder.path} was made by an earlier version, which did not keep the form of the original; begin a new project with the "
-            "original's form: `expunge init NEW --checkpoint FILE`, where FILE is the latest model as your own code writes it."
-        )
-    paths = {folder.path / name: digest for name, digest in hashes.items()}
-    raise_all([f"{path} is missing; {_BACKUP}." for path in paths if not path.is_file()])
-    raise_all([f"{path} was changed; {_BACKUP}." for path, digest in paths.items() if sha256(path) != digest])
-    return read_form(folder.path / FORM_FOLDER)
 
 
 def _tensors(stored: Checkpoint, form: Checkpoint) -> dict[str, Tensor]:

@@ -142,8 +142,9 @@ def _hash_of_model(source: Model) -> str:
 
 def _hash_of_result(source: Model, expected: str) -> str:
     """The expected hash if an exported file has it under the names of the model, else the hash of the state by its own names."""
-    from ..records.surplus import exported_state
+    from ..records.surplus import check_divided, exported_state
 
+    check_divided(source)
     return expected if exported_state(source, expected) is not None else _hash_of_model(source)
 
 

@@ -27,6 +27,7 @@ from .checkpoint_reading import Content, choose_state, separate
 from .checkpoint_totals import METADATA_ENTRY, MOST_LISTED, NOT_INHERITED, OF_ONE_FILE
 from .file_names import file_suffix
 from .output_parts import has_prefix, insert
+from .several_models import choice_notice
 from .tensor_memory import own_memory, unshared, without_repeats
 from .versions import add_prefix, versions_of, with_versions
 
@@ -129,10 +130,8 @@ def _checkpoint_of(file: Path, kind: str, content: Content, ema: str | None) -> 
             f"an output folder does not get these files of {file.name}, as no tokenizer or processor writes them: {_listed(left)}."
         )
     if checkpoint.other_states and ema is None:
-        checkpoint.notices.append(
-            f"{file.name} holds {len(checkpoint.other_states) + 1} models of one shape: `{checkpoint.nest}` is used, not "
-            f"{_listed(checkpoint.other_states)}; choose another with --ema KEY."
-        )
+        others = checkpoint.other_states
+        checkpoint.notices.append(choice_notice(file.name, checkpoint.nest or "", others, _listed(others)))
     if checkpoint.dropped:
         entries = [f"{name} ({text})" for name, text in checkpoint.dropped.items()]
         checkpoint.notices.append(

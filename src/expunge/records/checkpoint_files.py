@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import safetensors
 
 from ..errors import CheckpointError
+from ..hub_cache import cache_advice
 from .checkpoint_folders import weight_files
+from .distributed import sharded_text
 from .torch_reading import read_archive_metadata, read_torch_file
 
 
@@ -29,8 +31,10 @@ def read_file(file: Path) -> FileContent:
     """
     if file.is_dir():
         return _read_folder(file)
+    if text := sharded_text(file):
+        raise CheckpointError(text)
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; give a checkpoint file.")
+        raise CheckpointError(f"{file} does not exist; give a checkpoint file.{cache_advice(file)}")
     with file.open("rb") as opened:
         start = opened.read(256)
     if not start:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..hub_cache import cache_advice
+from .distributed import sharded_text
 from .file_names import CARDS, CONFIGS, PREPARATION
 
 # files with parameters, in the order in which transformers looks for them, and those of an adapter of peft
@@ -37,9 +39,11 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         if (folder / f"{name}{INDEX}").is_file():
             return sorted({folder / shard for shard in weight_map(folder / f"{name}{INDEX}").values()})
+    if text := sharded_text(folder):
+        raise CheckpointError(text)
     raise CheckpointError(
         f"{folder} is a folder without {', '.join(WEIGHTS[:-1])} or {WEIGHTS[-1]}; "
-        "give a checkpoint file, or a folder that save_pretrained wrote."
+        f"give a checkpoint file, or a folder that save_pretrained wrote.{cache_advice(folder)}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -33,6 +34,25 @@ def names_text(files: Mapping[str, str], prefix: str, others: list[str]) -> str:
     listed = {in_file for name, in_file in files.items() if in_file != prefix + name}
     renamed = {name: in_file for name, in_file in files.items() if in_file in listed}
     return json.dumps({"prefix": prefix, "names": renamed, "others": others}, separators=(",", ":"))
+
+
+def stored_text(name: str) -> str:
+    """Return the entry for a file whose library divides the tensors otherwise than the model.
+
+    Args:
+        name: The file of the project from which it was written.
+    """
+    return json.dumps({"stored": name})
+
+
+def stored_name(checkpoint: Checkpoint) -> str:
+    """Return the name in the entry that `stored_text` made. Empty without one."""
+    try:
+        name = json.loads(checkpoint.metadata[MODEL_NAMES])["stored"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    # the name is shown to users
+    return name if isinstance(name, str) and re.fullmatch(r"[\w.-]{1,100}", name) else ""
 
 
 class ModelPart(NamedTuple):

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint, read_checkpoint
 from .checkpoint_contents import counters_of, plain_names
 from .checkpoint_reading import candidates
 from .hashing import load_weights, state_hash
-from .model_names import ModelPart, model_part
+from .model_names import ModelPart, model_part, stored_name
 from .tensor_memory import spare_bytes
 from .torch_reading import METADATA_FILE, read_torch_file
 
@@ -88,6 +88,25 @@ def values_beside(path: str | os.PathLike[str]) -> int:
     """Return the number of values in an exported file that are not of the model."""
     part = _export(path)
     return 0 if part is None else sum(t.numel() for t in part.others.values())
+
+
+def check_divided(source: object) -> None:
+    """Check that an exported file has the tensors of the model.
+
+    Raises:
+        ModelError: Its library divides them otherwise. The message names the file to verify.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return
+    try:
+        stored = stored_name(read_checkpoint(source))
+    except CheckpointError:
+        return
+    if stored:
+        raise ModelError(
+            f"{source} was exported for a library that divides tensors otherwise than the model, as for adapters of peft and Mixtral; "
+            f"verify models/{stored} of the project with the receipt beside it, from which this file was written."
+        )
 
 
 def _export(source: object) -> ModelPart | None:

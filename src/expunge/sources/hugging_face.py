@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,17 @@ from ..data.id_forms import encodable
 from ..data.label_order import in_order
 from ..data.resize import Resize
 from ..errors import ExpungeError, MissingExtra, raise_all
+from ..hub_cache import repository_name, snapshot_of
+from .hub_columns import chosen_columns
 from .images import DecodedImages, image_data, image_resize
 from .labels import label_names
 from .source import Source
-from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
+from .table_rows import check_same_labels, check_tables, groups_of, part_ids, row_parts
 from .tables import Table
 from .texts import texts_of
 
 # Splits that may be the test set. The first that exists is used.
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "target")
-TEXT_COLUMNS = ("text", "sentence", "content", "review")
 
 
 class HuggingFaceImages(DecodedImages):
@@ -79,11 +80,13 @@ def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] 
         MissingExtra: `datasets` or transformers is needed and not installed.
         ExpungeError: The data set cannot be read, or columns or rows cannot be used. Lists every problem.
     """
+    # a folder of the cache may hold several states of the data
+    path = (snapshot_of(path, "datasets") or path) if path.is_dir() else path
     splits = _loaded(path, options.get("config"))
     names = _split_names(path, splits, options)
     parts = [splits[name] for name in names]
     features = parts[0].features
-    columns = _columns(path, features, options)
+    columns = chosen_columns(path, parts[0], options)
     raise_all(
         [
             f"{path}: the split {name} has the columns {sorted(part.features)}, the split {names[0]} {sorted(features)}; give "
@@ -95,7 +98,7 @@ def read_hugging_face(path: Path, options: dict[str, str], known: Sequence[str] 
     class_order = getattr(features[columns["label"]], "names", None)
     tables = [_table(path, name, part, columns, class_order) for name, part in zip(names, parts, strict=True)]
     if "text" in columns:
-        return texts_of(tables, columns, options, path.name, class_order, known)
+        return texts_of(tables, columns, options, repository_name(path), class_order, known)
     return _images(path, names, parts, tables, columns, class_order, options, known)
 
 
@@ -116,7 +119,7 @@ def _images(
     resize = image_resize({"exif": "1", **options})
     image = columns["image"]
     cells = {k: v for k, v in columns.items() if k != "image"}
-    raise_all([p for table in tables for p in table_problems(table, cells, "id" in options)])
+    check_tables(tables, cells, "id" in options, known)
     labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
     classes = in_order(labels[0], known) if class_order is None else list(class_order)
     check_same_labels(tables, labels, dict.fromkeys(classes, 0))
@@ -134,10 +137,12 @@ def _images(
         cells_of = [tables[part.table].rows[k] for k in part.rows]
         groups = groups_of(cells_of, set(columns.values()))
         data.append(
-            image_data(images, classes, encodable(path.name), ids, groups, int(options.get("workers", 0)))
+            image_data(
+                images, classes, encodable(repository_name(path)), ids, groups, int(options.get("workers", 0))
+            )
         )
     by_row = columns["id"] not in tables[0].columns
-    return Source(data[0], data[1], classes, resize.shape, encodable(path.name), row_ids=by_row)
+    return Source(data[0], data[1], classes, resize.shape, encodable(repository_name(path)), row_ids=by_row)
 
 
 def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
@@ -152,7 +157,7 @@ def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
             loaded = datasets.load_from_disk(str(path))
         else:
-            loaded = datasets.load_dataset(str(path), config)
+            loaded = _by_name(datasets, path, config)
     # The library raises many types of errors.
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0][:300]
@@ -164,6 +169,21 @@ def _loaded(path: Path, config: str | None) -> Mapping[str, Any]:
         if not silent:
             datasets.enable_progress_bars()
     return loaded if isinstance(loaded, Mapping) else {str(getattr(loaded, "split", None) or "train"): loaded}
+
+
+def _by_name(datasets: Any, path: Path, config: str | None) -> Any:
+    """What `load_dataset` gives for a name or folder. Where it reaches no hub, a name is looked up among downloaded snapshots."""
+    try:
+        return datasets.load_dataset(str(path), config)
+    except Exception:
+        snapshot = None if path.exists() else snapshot_of(path, "datasets")
+        if snapshot is None:
+            raise
+        warnings.warn(
+            f"hf:{path} is read from the snapshot {snapshot.name[:12]} in the cache of the hub, since the hub gave nothing.",
+            stacklevel=6,
+        )
+        return datasets.load_dataset(str(snapshot), config)
 
 
 def _split_names(path: Path, splits: Mapping[str, Any], options: dict[str, str]) -> list[str]:
@@ -180,36 +200,6 @@ def _split_names(path: Path, splits: Mapping[str, Any], options: dict[str, str])
         + [f"hf:{path}: split and test_split are both '{train}'; give two." for _ in (0,) if test == train]
     )
     return names
-
-
-def _columns(path: Path, features: Mapping[str, Any], options: dict[str, str]) -> dict[str, str]:
-    """{"image" or "text", "label", "id": the column's name}. Raises `ExpungeError`."""
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    images, classes = ([n for n, kind in kinds.items() if kind == k] for k in ("Image", "ClassLabel"))
-    label = options.get("label") or _only(classes) or next((n for n in LABEL_COLUMNS if n in kinds), None)
-    chosen: dict[str, str | None] = {}
-    if "text" in options or ("image" not in options and not images):
-        chosen["text"] = options.get("text") or next((n for n in TEXT_COLUMNS if n in kinds), None)
-    else:
-        chosen["image"] = options.get("image") or _only(images)
-    chosen["label"] = label
-    listed = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-    problems = [
-        f"hf:{path}: the column of the {what} is not known; name it: {what}=COLUMN. Columns: {listed}."
-        for what, name in chosen.items()
-        if name is None
-    ]
-    problems += [
-        f"hf:{path} has no column '{name}'; columns: {listed}."
-        for name in [*chosen.values(), options.get("id")]
-        if name is not None and name not in kinds
-    ]
-    raise_all(problems)
-    return {**{k: str(v) for k, v in chosen.items()}, "id": options.get("id", "id")}
-
-
-def _only(names: list[str]) -> str | None:
-    return names[0] if len(names) == 1 else None
 
 
 def _table(

@@ -16,7 +16,7 @@ from .folders import TEXT, ImageFolder
 from .images import image_data, image_resize
 from .labels import label_names
 from .source import Source
-from .table_rows import check_same_labels, groups_of, part_ids, row_parts, table_problems
+from .table_rows import check_same_labels, check_tables, groups_of, part_ids, row_parts
 from .tables import Table, first_problems, tables_of
 
 # Columns that may hold the path of an image. The first that exists is used.
@@ -51,7 +51,7 @@ def read_image_table(path: Path, options: dict[str, str], known: Sequence[str] =
         (c for c in IMAGE_COLUMNS if c in tables[0].columns), IMAGE_COLUMNS[0]
     )
     columns = {"image": image, "label": options.get("label", "label"), "id": options.get("id", "id")}
-    raise_all([p for table in tables for p in table_problems(table, columns, "id" in options)])
+    check_tables(tables, columns, "id" in options, known)
     labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
     classes = in_order(labels[0], known)
     number = {name: k for k, name in enumerate(classes)}

@@ -73,6 +73,25 @@ def type_problems(values: Sequence[Any], place: Callable[[int], str], column: st
     return problems
 
 
+def ignored_labels(names: Iterable[str]) -> set[str]:
+    """Return the labels that stand for "no label", such as -100: negative whole numbers.
+
+    They are classes if the numbers are a scale around 0, as -1, 0, 1 or -1, 1 are.
+
+    Args:
+        names: All labels as texts.
+
+    Example:
+        >>> ignored_labels(["0", "1", "-100"]), ignored_labels(["-1", "0", "1"])
+        ({'-100'}, set())
+    """
+    numbers = {name: float(name) for name in names if NUMBER.fullmatch(name)}
+    values = set(numbers.values())
+    if all(-value in values for value in values):
+        return set()
+    return {name for name, value in numbers.items() if value < 0 and value.is_integer()}
+
+
 def alike(names: Iterable[str]) -> list[list[str]]:
     """Return the groups of names that differ only in case, spaces, Unicode form or the way a number is written."""
     groups: dict[str, list[str]] = {}
@@ -104,5 +123,9 @@ def label_warnings(names: Sequence[str], place: Callable[[int], str]) -> list[st
     if len(numbers) > 1 and (texts := sorted(set(counts) - numbers)):
         sentences.append(
             f"{len(numbers)} labels are numbers, but {described(texts[:SHOWN_LABELS])} are not; check these rows."
+        )
+    if signed := sorted((n for n in numbers if float(n) < 0), key=float):
+        sentences.append(
+            f"the label {described(signed[:SHOWN_LABELS])} is taken for a class; remove such rows if it marks samples without a label."
         )
     return sentences

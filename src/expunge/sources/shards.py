@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,16 +23,15 @@ from ..errors import raise_all
 from .image_walk import readable_suffixes
 from .images import DecodedImages, image_data, image_resize, warn_unread
 from .labels import label_names
+from .shard_keys import distinct, image_endings, sample_ids
 from .shard_patterns import expanded
 from .source import Source
-from .table_rows import check_same_labels, groups_of, ids_of_test, row_parts, table_problems
+from .table_rows import check_same_labels, check_tables, groups_of, ids_of_test, row_parts
 from .tables import Row, Table
 
 # bytes of the longest label or metadata of a sample
 LONGEST_TEXT = 1 << 20
 LABEL = "cls"
-# shared keys that a warning names
-SHOWN_KEYS = 3
 
 
 @dataclass
@@ -84,8 +83,8 @@ class ShardImages(DecodedImages):
 def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) -> Source:
     """Read WebDataset shards.
 
-    The id of a sample is its key; if shards share keys, all ids begin with the name of the shard. Texts and numbers in `KEY.json`
-    are group columns.
+    The id of a sample is its key; if shards share keys, all ids begin with the name of the shard, with as many folders before it as tell
+    equal names apart. Shards are read in the order of these names. Texts and numbers in `KEY.json` are group columns.
 
     Args:
         path: A folder of `.tar` files, one file, or a pattern such as `train-{000..004}.tar` or `train-*.tar`.
@@ -102,18 +101,14 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
     """
     resize, label = image_resize(options), options.get("label", LABEL)
     patterns = [str(path), *([options["test"]] if "test" in options else [])]
-    suffixes = frozenset([options["image"].lstrip(".").lower()]) if "image" in options else frozenset(
-        s.lstrip(".") for s in readable_suffixes()
-    )  # fmt: skip
-    parts = [_read(expanded(pattern), suffixes, label) for pattern in patterns]
+    image = options["image"].lstrip(".").lower() if "image" in options else ""
+    parts = [_read(pattern, image, label) for pattern in patterns]
     tables = [
         Table(Path(pattern), shards.rows, [], typed=label != LABEL, names=shards.keys)
         for pattern, shards in zip(patterns, parts, strict=True)
     ]
     columns = {"label": label, "id": ""}
-    raise_all([p for table in tables for p in table_problems(table, columns, needs_id=False)])
-    for pattern, shards in zip(patterns, parts, strict=True):
-        warn_unread(pattern, shards.unread, len(shards.keys))
+    check_tables(tables, columns, needs_id=False, known=known)
     labels = [label_names([row[label] for row in table.rows], known) for table in tables]
     classes = in_order(labels[0], known)
     number = {name: k for k, name in enumerate(classes)}
@@ -132,10 +127,15 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
     return Source(data[0], data[1], classes, resize.shape, encodable(path.stem))
 
 
-def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
-    """Read the headers of shards, and the labels and metadata of the samples."""
+def _read(pattern: str, image: str, label: str) -> Shards:
+    """Read the headers of shards, and the labels and metadata of the samples. `image` is the ending of images; "" for all."""
+    readable = frozenset(s.lstrip(".") for s in readable_suffixes())
+    suffixes = frozenset([image]) if image else readable
+    files = distinct(expanded(pattern))
     shards, problems = Shards(files), []
     owners: list[int] = []
+    endings: Counter[str] = Counter()
+    without: list[str] = []
     for number, file in enumerate(files):
         samples: dict[str, dict[str, tuple[int, int]]] = {}
         several: dict[str, list[str]] = {}
@@ -153,7 +153,8 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
                     several.setdefault(", ".join(images), []).append(key)
                     continue
                 if not images:
-                    shards.unread.setdefault("without an image", []).append(key)
+                    without.append(key)
+                    endings.update(members.keys())
                     continue
                 try:
                     shards.rows.append(_row(opened, members, label))
@@ -168,33 +169,20 @@ def _read(files: list[Path], suffixes: frozenset[str], label: str) -> Shards:
             f"image={endings.partition(',')[0]}."
             for endings, keys in several.items()
         ]
+    likely = image_endings(endings, readable)[:1]
+    if without:
+        remedy = f", image={likely[0]} reads these" if likely else ""
+        shards.unread[f"without an image{remedy}"] = without
+    # before the problems, whose cause may be that these files are not read
+    warn_unread(pattern, shards.unread, len(shards.keys))
+    if likely and not shards.keys:
+        problems.append(
+            f"{pattern} has no image that ends in .{image or 'jpg or another known ending'}, but some in .{likely[0]}; give "
+            f"image={likely[0]}."
+        )
     raise_all(problems)
-    if len(set(shards.keys)) < len(shards.keys):
-        _warn_shared(shards.keys, [files[n].name for n in owners])
-        shards.keys = [f"{files[n].name}/{key}" for n, key in zip(owners, shards.keys, strict=True)]
+    shards.keys = sample_ids(shards.keys, owners, files)
     return shards
-
-
-def _warn_shared(keys: Sequence[str], names: Sequence[str]) -> None:
-    """Warn of a few keys that shards share: all ids change for their sake. Shards that number anew share most of their keys.
-
-    Args:
-        keys: The key of each sample.
-        names: The name of its shard.
-    """
-    places: dict[str, list[str]] = {}
-    for key, name in zip(keys, names, strict=True):
-        places.setdefault(key, []).append(name)
-    shared = {key: where for key, where in places.items() if len(where) > 1}
-    if 2 * len(shared) > len(places):
-        return
-    first = [f"{key} in {' and '.join(where)}" for key, where in shared.items()][:SHOWN_KEYS]
-    more = f" and {len(shared) - SHOWN_KEYS:,} more" if len(shared) > SHOWN_KEYS else ""
-    warnings.warn(
-        f"{len(shared):,} of {len(places):,} keys are in several shards ({'; '.join(first)}{more}), so all ids are SHARD/KEY. "
-        "If the ids were the keys before, rename these samples, or ids of earlier requests name nothing.",
-        stacklevel=4,
-    )
 
 
 def _list_members(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import ExpungeError
-from .labels import SHOWN_LABELS, as_name, is_missing, label_warnings, plain, type_problems
+from ..errors import ExpungeError, raise_all
+from .column_advice import advised
+from .labels import SHOWN_LABELS, as_name, ignored_labels, is_missing, label_warnings, plain, type_problems
 from .source import held_out
 from .tables import Row, Table, first_problems
 
@@ -84,20 +85,49 @@ def part_ids(
     return [given[0] if have_ids[0] else row_numbers[0], given[1] if all(have_ids) else of_test]
 
 
-def table_problems(table: Table, columns: Mapping[str, str], needs_id: bool) -> list[str]:
+def check_tables(
+    tables: Sequence[Table], columns: Mapping[str, str], needs_id: bool, known: Sequence[str] = ()
+) -> None:
+    """Check the columns and cells of the training table and possibly the test table.
+
+    Args:
+        tables: The tables.
+        columns: {"text" or "image", "label" and "id": the column's name}.
+        needs_id: Whether there must be a column of ids.
+        known: Names that are classes in any case.
+
+    Raises:
+        ExpungeError: Columns are missing, or cells cannot be used. Lists the problems of all tables.
+    """
+    label = columns["label"]
+    classes = {as_name(row.get(label)) for table in tables for row in table.rows} | set(known)
+    raise_all(
+        [
+            problem
+            for table in tables
+            for problem in table_problems(table, columns, needs_id, ignored_labels(classes) - set(known))
+        ]
+    )
+
+
+def table_problems(
+    table: Table, columns: Mapping[str, str], needs_id: bool, ignored: Collection[str] = ()
+) -> list[str]:
     """Return one sentence per missing column, else per cell that is empty or of a wrong type.
 
     Args:
         table: The table.
         columns: {"text" or "image", "label" and "id": the column's name}.
         needs_id: Whether there must be a column of ids. If there is one, no id may be missing.
+        ignored: Labels that stand for "no label".
     """
     if not table.rows:
         return [f"{table.file} has no rows; give samples with labels."]
     existing = table.columns
     needed = {k: v for k, v in columns.items() if k != "id" or needs_id or v in existing}
     if absent := [name for name in needed.values() if name not in existing]:
-        remedy = f"name your columns: {'&'.join(f'{k}=COLUMN' for k in needed)}"
+        what = [k for k, name in needed.items() if name in absent]
+        remedy = f"name your columns: {advised(table.rows, needed, what)}"
         if len(existing) == 1 and (mark := next((m for m in OTHER_SEPARATORS if m in existing[0]), None)):
             remedy = f"the cells are separated by {OTHER_SEPARATORS[mark]}: save it with commas, or as .tsv with tabs"
         return [f"{table.file} has the columns {existing}, not '{name}'; {remedy}." for name in absent]
@@ -106,6 +136,12 @@ def table_problems(table: Table, columns: Mapping[str, str], needs_id: bool) -> 
         for k, row in enumerate(table.rows)
         for what, name in needed.items()
         if is_missing(row.get(name))
+    ]
+    problems += [
+        f"{table.place(k)} has the label {label} (column '{columns['label']}'), by which losses ignore a sample: it has no class; "
+        f"remove the row, or give the class a name such as 'minus {label[1:]}'."
+        for k, row in enumerate(table.rows)
+        if (label := as_name(row.get(columns["label"]))) in ignored
     ]
     if table.typed:
         problems += type_problems(

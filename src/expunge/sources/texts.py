@@ -16,11 +16,12 @@ from torch import Tensor
 from ..data.id_forms import encodable
 from ..data.label_order import in_order
 from ..data.tensors import TensorData
-from ..errors import ExpungeError, MissingExtra, raise_all
-from .class_order import model_classes, spelled_as
+from ..errors import ExpungeError, MissingExtra
+from .class_order import model_classes, read_config, spelled_as
 from .labels import label_names
+from .padding import set_padding
 from .source import Source, input_shape
-from .table_rows import Part, check_same_labels, groups_of, part_ids, row_parts, table_problems
+from .table_rows import Part, check_same_labels, check_tables, groups_of, part_ids, row_parts
 from .tables import Table, tables_of
 
 # the vocabulary of `text_transformer`: words are hashed to the numbers below it
@@ -81,7 +82,7 @@ def texts_of(
         MissingExtra: transformers is needed and not installed.
         ExpungeError: Columns or rows cannot be used. Lists every problem.
     """
-    raise_all([p for table in tables for p in table_problems(table, columns, "id" in options)])
+    check_tables(tables, columns, "id" in options, known)
     labels = [label_names([row[columns["label"]] for row in table.rows], known) for table in tables]
     folder = Path(options["tokenizer"]).expanduser() if "tokenizer" in options else None
     classes, numbers = _classes(labels[0], folder, class_order, known)
@@ -154,10 +155,7 @@ def _tokenizer(folder: Path) -> Tokenize:
         raise ExpungeError(
             f"{folder} has no tokenizer ({type(error).__name__}); give a folder that tokenizer.save_pretrained wrote."
         ) from error
-    if tokenizer.pad_token is None:
-        raise ExpungeError(
-            f"the tokenizer in {folder} has no padding token; set tokenizer.pad_token and save it again."
-        )
+    set_padding(tokenizer, folder, read_config(folder))
 
     def tokenize(texts: list[str], length: int) -> tuple[dict[str, Tensor], int]:
         inputs = dict(

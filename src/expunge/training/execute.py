@@ -54,6 +54,7 @@ def execute(
     state_file: Path | str | None = None,
     on_row: Callable[[Row], None] | None = None,
     tracker: TrackerLike = None,
+    trial: bool = False,
 ) -> Run:
     """Run a method on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
 
@@ -69,6 +70,7 @@ def execute(
         state_file: File that keeps a resumable state after each epoch. If it exists, the run resumes from it.
         on_row: Called with each row of the curves.
         tracker: Watches the run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
+        trial: Whether other settings are tried too: the run ends if accuracy is at chance after its first epoch.
 
     The samples of requests that `model` has answered before leave the retain set: see `Split.after`. The new model knows
     them and this request: see `requests_of`. After a run that diverged or changed nothing, the model does not know this
@@ -104,6 +106,7 @@ def execute(
         source=model,
         state_file=None if state_file is None else Path(state_file),
         loop=descend,
+        trial=bool(trial),
     )
     check_step(run, method)
     note, slow = precision_note(run.compute.amp, run.device)

@@ -13,6 +13,7 @@ from ..data.samples import Samples
 from ..torch_utils.module_state import evaluating, is_finite
 from ..torch_utils.precision import autocast
 from .broken_samples import RecentSamples
+from .chance import at_chance
 from .run import Row, Run
 from .schedule import Pair
 
@@ -144,6 +145,10 @@ class Guard:
         self.total.zero_()
         self.count = 0
         self.run.log(row)
+        if self.run.trial and (
+            chance := at_chance(self.run.epoch, self.method, self.sets["retain"].labels, self.first, row)
+        ):
+            return self._roll_back(chance)
         if collapse := self._collapse(row):
             return None if self.repairs else self._roll_back(collapse)
         self.good, self.good_step = self._trainable_state(), self.run.step

@@ -83,6 +83,7 @@ class Run:
         state_file: File that keeps a resumable state; None for none.
         on_row: Called with each row of the curves.
         loop: The training loop, called with the run and its method. `execute` sets it.
+        trial: Whether other settings are tried too, so that a collapsed run ends early.
         epoch: Number of finished epochs.
         epochs: Number of epochs of the whole run.
         step: Number of finished steps.
@@ -109,6 +110,7 @@ class Run:
     state_file: Path | None = None
     on_row: Callable[[Row], None] | None = None
     loop: Callable[[Run, Any], None] | None = None
+    trial: bool = False
     epoch: int = 0
     epochs: int = 0
     step: int = 0

@@ -33,7 +33,7 @@ from .estimate import (
 )
 from .kept import finished_trials, identity_of, keep_trials
 from .search import AUTO, By, Count, Objective, Trial, tries
-from .tuned import Tuned, no_better_text
+from .tuned import Tuned, collapsed_notes, no_better_text
 
 
 def tune(
@@ -108,7 +108,15 @@ def tune(
     while (settings := propose(trials)) is not None:
         chosen = replace(method, **settings)
         run = execute(
-            model, trial_split, chosen, task, seed=seed, compute=how, state_file=state_path, **options
+            model,
+            trial_split,
+            chosen,
+            task,
+            seed=seed,
+            compute=how,
+            state_file=state_path,
+            trial=True,
+            **options,
         )
         # what a diverged run leaves is no result, also where it is closer: a masked head with unfinished weights, for example
         own = LARGEST_DISTANCE if run.ended == "diverged" else distance_of(run.model)
@@ -126,7 +134,9 @@ def tune(
     # the best settings of trials on a part run then on all that was requested
     best_run = None if len(trial_split.forget) < len(split.forget) else best_run
     best = replace(method, **ranked[0].settings)
-    tuned = Tuned(ranked, best, untouched, best_run, margin, trials, objective.notes)
+    tuned = Tuned(
+        ranked, best, untouched, best_run, margin, trials, [*objective.notes, *collapsed_notes(trials)]
+    )
     if not tuned.improved:
         warnings.warn(no_better_text(tuned, None if may_keep else _taken(tuned, count)), RuntimeWarning, 2)
     return tuned

@@ -49,6 +49,16 @@ class Tuned:
         return self.trials[0].distance < self.untouched - self.margin
 
 
+def collapsed_notes(trials: Sequence[Trial]) -> list[str]:
+    """Return the note that trials collapsed and ended early, or nothing."""
+    count = sum("collapsed" in t.status for t in trials)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(trials)} trials collapsed and ended early: after the first epoch, accuracy on retained samples was as by chance."
+    ]
+
+
 def no_better_text(tuned: Tuned, taken: Trial | None = None) -> str:
     """Return the sentences that no trial improved on the original.
 
