@@ -52,7 +52,10 @@ def test_a_request_that_is_not_proved_stands_in_the_way(answered, capsys, monkey
         show_answer(answered, found)
         return last_line(capsys)
 
-    expected, run = str(answered.path / "expunge.toml"), f"`expunge forget --project {answered.path} --pending`"
+    expected, run = (
+        str(answered.path / "expunge.toml"),
+        f"`expunge forget --project {answered.path} --pending`",
+    )
     third.state = "waiting"
     third.ledger_state = "open"
     assert last().startswith("next: hand over the model")

@@ -71,9 +71,24 @@ def test_the_settings_to_change_are_named():
 @pytest.mark.parametrize(
     ("reasons", "direction"),
     [
-        (["the run cost 30.0 points of test accuracy, from 95.0 % to 65.0 %; at most 20 points are allowed"], "lower"),
-        (["the run changed the confidence in its samples by 0.010 points on average, and less than 0.1 counts as nothing"], "raise"),
-        (["the model still recognises 90.0 % of the samples that were to be unlearned, and 95.0 % before the run"], "raise"),
+        (
+            [
+                "the run cost 30.0 points of test accuracy, from 95.0 % to 65.0 %; at most 20 points are allowed"
+            ],
+            "lower",
+        ),
+        (
+            [
+                "the run changed the confidence in its samples by 0.010 points on average, and less than 0.1 counts as nothing"
+            ],
+            "raise",
+        ),
+        (
+            [
+                "the model still recognises 90.0 % of the samples that were to be unlearned, and 95.0 % before the run"
+            ],
+            "raise",
+        ),
         (["the run cost 30.0 points of test accuracy", "the model still recognises 90.0 %"], ""),
         (["the run ended with the model that it began with"], ""),
     ],

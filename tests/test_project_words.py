@@ -39,7 +39,9 @@ def test_forget_ends_with_request_state_files_and_the_next_step(project, capsys)
     shown = capsys.readouterr()
     last = shown.out.splitlines()[-7:]
     # two samples are too few for an effect that chance does not explain
-    assert last.pop(2) == f"request 1: {NO_EFFECT}" and last.pop(2).startswith("to answer it better: first raise lr")
+    assert last.pop(2) == f"request 1: {NO_EFFECT}" and last.pop(2).startswith(
+        "to answer it better: first raise lr"
+    )
     assert last[0].startswith("test accuracy: ") and "max_loss is 20" in last[0]
     assert last[1:4] == [
         "request 1 (case 7): done",
@@ -149,7 +151,9 @@ def test_a_run_that_answers_nothing_says_what_to_do(office, tmp_path, capsys):
     assert main(["forget", "--project", str(own.path), "--ids", str(tmp_path / "ids.txt")]) == 3
     last = capsys.readouterr().out.splitlines()[-3:]
     assert last[0] == "request 1 (no subject): open" and last[1].endswith("0000.pt, as it was")
-    assert last[2].startswith("next: raise lr in [settings], or change method, in ") and "--pending" in last[2]
+    assert (
+        last[2].startswith("next: raise lr in [settings], or change method, in ") and "--pending" in last[2]
+    )
 
 
 def test_a_record_has_the_numbers_of_the_project_and_the_scores_of_each_request(project):

@@ -184,7 +184,9 @@ def test_contents_that_change_under_their_ids_are_told(model, kind):
     assert told() == []
     memory[[4, 30]] = memory[[30, 4]]
     (text,) = told()
-    assert text.startswith("1 of the 2 samples of an earlier request (ids) have other contents under their ids")
+    assert text.startswith(
+        "1 of the 2 samples of an earlier request (ids) have other contents under their ids"
+    )
 
 
 def test_labels_that_numpy_changes_change_what_a_class_request_has(model):
