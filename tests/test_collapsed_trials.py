@@ -11,6 +11,7 @@ from expunge.models import build
 from expunge.pipeline.experiment import train
 from expunge.sources.loading import load
 from expunge.training.chance import at_chance
+from expunge.training.execute import execute_trial
 from expunge.tuning.estimate import LARGEST_DISTANCE
 from expunge.tuning.trials import tune
 
@@ -30,7 +31,7 @@ def test_a_collapsed_trial_ends_after_its_first_epoch(setting):
     model, split = setting
     # without momentum and clipping, this rate throws the network to one class
     wild = RandomLabel(lr=30.0, epochs=4, max_drop=100)
-    trial, alone = (execute(model, split, wild, TASK, trial=t) for t in (True, False))
+    trial, alone = (run(model, split, wild, TASK) for run in (execute_trial, execute))
     assert (
         trial.epoch == 1
         and trial.ended == "diverged"
@@ -39,7 +40,7 @@ def test_a_collapsed_trial_ends_after_its_first_epoch(setting):
     assert "as by chance (" in trial.status and "Lower lr (now 30)" in trial.status
     # the control: the user's own run may repair it, and a sound trial goes on
     assert alone.epoch == 4 and "collapsed" not in alone.status
-    assert execute(model, split, RandomLabel(lr=0.01, epochs=2), TASK, trial=True).epoch == 2
+    assert execute_trial(model, split, RandomLabel(lr=0.01, epochs=2), TASK).epoch == 2
 
 
 @pytest.mark.filterwarnings("ignore")

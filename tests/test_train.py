@@ -25,6 +25,7 @@ from expunge import (
 from expunge.audit.evaluation import evaluate
 from expunge.data.stream import StreamData
 from expunge.masks.mask import random_mask
+from expunge.methods.amnesiac import Amnesiac
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.damp import DAMP
 from expunge.methods.finetune import FineTune
@@ -156,6 +157,22 @@ def test_random_labels_exclude_the_true_one_unless_paper(setting):
         counts = torch.bincount((other - y) % 5, minlength=5)[1:]
         assert counts.min() > 0.8 * counts.max()
     assert RandomLabel(relabel="next").other_labels(run, torch.tensor([3, 4])).tolist() == [4, 0]
+
+
+def test_labels_of_a_request_for_several_classes_are_of_none_of_them(setting):
+    model, drawn, task = setting
+    split = Split.by_class(drawn.train.data, drawn.test.data, forget=[1, 3])
+    run, y = Run(model, split, task), torch.tensor([1, 3] * 500)
+    for method in (RandomLabel(), Amnesiac()):
+        if isinstance(method, RandomLabel):
+            labels = method.other_labels(run, y)
+        else:
+            method.prepare(run)
+            labels = run.memo["labels"][split.forget.index]
+        assert set(labels.tolist()) == {0, 2, 4}
+    # the released code draws over all classes
+    assert set(RandomLabel(paper=True).other_labels(run, y).tolist()) == {0, 1, 2, 3, 4}
+    assert RandomLabel(relabel="next").other_labels(run, y)[:2].tolist() == [2, 4]
 
 
 def test_divergence_keeps_the_last_good_state_and_says_what_to_change(setting):

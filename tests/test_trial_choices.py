@@ -48,7 +48,12 @@ def test_a_run_of_fixed_settings_is_compared_with_the_original(setting):
         "trials"
     ][0]["distance"]
     assert details["notes"][0] == all_fixed(method, split, TASK, ["lr"])
-    # a project does not keep the original: it runs the settings, and says how they compare
+    # a project does not keep the original: a run at chance after its first epoch ends there
+    with pytest.warns(RuntimeWarning, match="the trial collapsed"):
+        _, run, _ = choose(model, split, method, TASK, count="auto", fixed=["lr"], may_keep=False)
+    assert run.ended == "diverged"
+    # it runs other settings to their end, and says how they compare
+    method = RandomLabel(lr=0.1, epochs=2, max_drop=100)
     with pytest.warns(RuntimeWarning, match="was not clearly better than the model before the run"):
         found, run, details = choose(model, split, method, TASK, count="auto", fixed=["lr"], may_keep=False)
     assert run.ended == "finished" and len(details["trials"]) == 1

@@ -41,6 +41,7 @@ from ..training.loop import choose_mask
 from ..training.method import GradientMethod
 from ..training.run import Run
 from ._amnesiac_log import AmnesiacRecorder, logged_change
+from .random_label import RandomLabel
 
 __all__ = ["Amnesiac", "AmnesiacRecorder"]
 
@@ -68,7 +69,9 @@ class Amnesiac(GradientMethod):
         if self.log is None:
             forget = run.split.forget
             labels = forget.data.labels.clone()
-            labels[forget.index] = run.task.other_labels(labels[forget.index], run.generator("labels"))
+            labels[forget.index] = RandomLabel().other_labels(
+                run, labels[forget.index], run.generator("labels")
+            )
             run.memo["labels"] = labels
             return
         change, run.memo["steps_removed"] = logged_change(self.log, run.split.forget)

@@ -87,34 +87,35 @@ class RandomLabel(GradientMethod):
         sample_weights[len(forget) :] = self.retain_weight
         return (sample_weights * losses).mean()
 
-    def other_labels(self, run: Run, y: Tensor) -> Tensor:
+    def other_labels(self, run: Run, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return a new label for each label in `y` (B,).
 
-        The new label differs from the true one, except with `paper`, which draws over all classes. On a task that
-        is not joint, such as diffusion, and after earlier requests for classes, it also avoids every forgotten class.
+        The new label differs from the true one, except with `paper`, which draws over all classes. It also avoids every class that
+        this request or an earlier one forgets: such a label would teach the class again. The labels are drawn from `generator`, by
+        default that of the process.
 
         Raises:
             ExpungeError: There is no other label to give.
             ModelError: The same, for a diffusion model.
         """
         task, forgotten = run.task, run.split.forget_classes
+        generator = generator or run.process_generator("labels")
         k = task.num_classes
         # a task without classes chooses its own wrong labels
         if not k:
-            return task.other_labels(y, run.process_generator("labels"))
-        # a label of a class that an earlier request removed would teach the class again
+            return task.other_labels(y, generator)
         gone = {*forgotten, *run.split.earlier_classes}
-        several = not task.joint and len(forgotten) > 1
-        if (several or run.split.earlier_classes) and not self.paper:
-            return self._kept_labels(run, y, sorted(set(range(k)) - gone))
+        # one class alone is avoided by any label that differs from the true one
+        if (len(forgotten) > 1 or run.split.earlier_classes) and not self.paper:
+            return self._kept_labels(y, sorted(set(range(k)) - gone), generator)
         if k < 2 or (self.relabel == "random" and not self.paper):
-            return task.other_labels(y, run.process_generator("labels"))
+            return task.other_labels(y, generator)
         if self.relabel == "next":
             return (y + 1) % k
-        draw = torch.randint(0, k, y.shape, generator=run.process_generator("labels"))
+        draw = torch.randint(0, k, y.shape, generator=generator)
         return (y + to_device(draw, y.device)) % k
 
-    def _kept_labels(self, run: Run, y: Tensor, kept: list[int]) -> Tensor:
+    def _kept_labels(self, y: Tensor, kept: list[int], generator: torch.Generator) -> Tensor:
         """Return labels (B,) from the classes in `kept` that differ from `y`: the next one after it, or a random one."""
         if not kept or (len(kept) == 1 and bool((y == kept[0]).any())):
             raise ExpungeError(
@@ -125,7 +126,6 @@ class RandomLabel(GradientMethod):
             return classes[torch.searchsorted(classes, y.cpu(), right=True) % len(kept)].to(y.device)
         place = torch.searchsorted(classes, y.cpu()).clamp(max=len(kept) - 1)
         is_kept = classes[place] == y.cpu()
-        generator = run.process_generator("labels")
         if not is_kept.any():
             return to_device(classes[torch.randint(0, len(kept), y.shape, generator=generator)], y.device)
         # draw from one class fewer, and step over the true one

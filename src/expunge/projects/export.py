@@ -61,12 +61,7 @@ def export_model(
         raise ExpungeError(
             f"{folder.path} has made no run, so its model is the checkpoint that it began with; use `expunge forget` first."
         )
-    form = kept_form(folder, state)
-    if form is None:
-        raise ExpungeError(
-            f"{folder.path} was made by an earlier version, which did not keep the form of the original; begin a new project with the "
-            "original's form: `expunge init NEW --checkpoint FILE`, where FILE is the latest model as your own code writes it."
-        )
+    form = _form(folder, state)
     file = folder.find(state["models"][-1]["file"], state)
     if needs_model(form):
         complete_form(form, prepare(folder, say).model)
@@ -95,6 +90,16 @@ def export_model(
     if told:
         say(told)
     return place, paper
+
+
+def _form(folder: Folder, state: dict[str, Any]) -> Checkpoint:
+    """Return the form of the original. Raises `ExpungeError` if an earlier version did not keep it."""
+    if (form := kept_form(folder, state)) is not None:
+        return form
+    raise ExpungeError(
+        f"{folder.path} was made by an earlier version, which did not keep the form of the original; begin a new project with the "
+        "original's form: `expunge init NEW --checkpoint FILE`, where FILE is the latest model as your own code writes it."
+    )
 
 
 def _with_hash_key(stored: Checkpoint) -> tuple[dict[str, str], bytes | None]:

@@ -57,9 +57,9 @@ def sharded_text(place: Path) -> str:
 def _zero(place: Path, folder: Path) -> str:
     """The sentence on a checkpoint of DeepSpeed. `folder` has the parts; the script stands above it."""
     root, tag = folder.parent, folder.name
-    command = f"python {root / SCRIPT} {root} OUT --tag {tag}"
     return (
-        f"{place} is a checkpoint of DeepSpeed (ZeRO), in which each process wrote a part of the parameters; join them with `{command}` "
+        f"{place} is a checkpoint of DeepSpeed (ZeRO), in which each process wrote a part of the parameters; join them with `python "
+        f"{root / SCRIPT} {root} OUT --tag {tag}` "
         "(DeepSpeed wrote the script there) and give OUT. The script unpickles the parts, which can run code in them."
     )
 

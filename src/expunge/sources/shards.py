@@ -130,15 +130,11 @@ def read_shards(path: Path, options: dict[str, str], known: Sequence[str] = ()) 
 def _read(pattern: str, image: str, label: str) -> Shards:
     """Read the headers of shards, and the labels and metadata of the samples. `image` is the ending of images; "" for all."""
     readable = frozenset(s.lstrip(".") for s in readable_suffixes())
-    suffixes = frozenset([image]) if image else readable
-    files = distinct(expanded(pattern))
-    shards, problems = Shards(files), []
-    owners: list[int] = []
-    endings: Counter[str] = Counter()
-    without: list[str] = []
-    for number, file in enumerate(files):
+    suffixes = {image} if image else readable
+    shards, problems = Shards(distinct(expanded(pattern))), []
+    endings, without = Counter[str](), list[str]()
+    for number, file in enumerate(shards.files):
         samples: dict[str, dict[str, tuple[int, int]]] = {}
-        several: dict[str, list[str]] = {}
         try:
             _list_members(file, samples, shards.unread)
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
@@ -146,29 +142,22 @@ def _read(pattern: str, image: str, label: str) -> Shards:
                 f"{file} cannot be read as a shard: {error}; give a tar file without compression."
             )
             continue
+        found = {
+            key: sorted(suffix for suffix in members if suffix in suffixes)
+            for key, members in samples.items()
+        }
+        without += (bare := [key for key, images in found.items() if not images])
+        endings.update(ending for key in bare for ending in samples[key])
         with file.open("rb") as opened:
-            for key, members in samples.items():
-                images = sorted(suffix for suffix in members if suffix in suffixes)
-                if len(images) > 1:
-                    several.setdefault(", ".join(images), []).append(key)
-                    continue
-                if not images:
-                    without.append(key)
-                    endings.update(members.keys())
-                    continue
+            for key in (key for key, images in found.items() if len(images) == 1):
                 try:
-                    shards.rows.append(_row(opened, members, label))
+                    shards.rows.append(_row(opened, samples[key], label))
                 except (ValueError, RecursionError) as error:
                     problems.append(f"{file}: sample {key} cannot be read: {error}; correct or remove it.")
                     continue
                 shards.keys.append(key)
-                shards.at.append((number, *members[images[0]]))
-                owners.append(number)
-        problems += [
-            f"{file}: {len(keys):,} samples hold several images, {endings} (first: {keys[0]}); name the ending of the inputs: "
-            f"image={endings.partition(',')[0]}."
-            for endings, keys in several.items()
-        ]
+                shards.at.append((number, *samples[key][found[key][0]]))
+        problems += _several_images(file, found)
     likely = image_endings(endings, readable)[:1]
     if without:
         remedy = f", image={likely[0]} reads these" if likely else ""
@@ -176,13 +165,28 @@ def _read(pattern: str, image: str, label: str) -> Shards:
     # before the problems, whose cause may be that these files are not read
     warn_unread(pattern, shards.unread, len(shards.keys))
     if likely and not shards.keys:
-        problems.append(
-            f"{pattern} has no image that ends in .{image or 'jpg or another known ending'}, but some in .{likely[0]}; give "
-            f"image={likely[0]}."
-        )
+        problems.append(_no_image(pattern, image, likely[0]))
     raise_all(problems)
-    shards.keys = sample_ids(shards.keys, owners, files)
+    shards.keys = sample_ids(shards.keys, [number for number, *_ in shards.at], shards.files)
     return shards
+
+
+def _no_image(pattern: str, image: str, likely: str) -> str:
+    known = image or "jpg or another known ending"
+    return f"{pattern} has no image that ends in .{known}, but some in .{likely}; give image={likely}."
+
+
+def _several_images(file: Path, found: dict[str, list[str]]) -> list[str]:
+    """Return which samples of a shard hold several images, one sentence for each set of endings. `found` is {key: endings}."""
+    several: dict[str, list[str]] = {}
+    for key, images in found.items():
+        if len(images) > 1:
+            several.setdefault(", ".join(images), []).append(key)
+    return [
+        f"{file}: {len(keys):,} samples hold several images, {endings} (first: {keys[0]}); name the ending of the inputs: "
+        f"image={endings.partition(',')[0]}."
+        for endings, keys in several.items()
+    ]
 
 
 def _list_members(

@@ -15,7 +15,6 @@ from ..summaries import short
 from ..tasks.model_checks import no_parameters
 from ..tasks.task import Task
 from ..torch_utils.module_state import seed_problems
-from .method import GradientMethod, Method
 from .run import Compute
 
 # argument -> (its type, what to give)
@@ -82,20 +81,6 @@ def check_arguments(**arguments: Any) -> None:
 def wrong_argument(name: str, value: Any, kind: type | tuple[type, ...], allowed: str) -> list[str]:
     """Return one sentence if `value` is neither None nor of a kind."""
     return [] if value is None or isinstance(value, kind) else [_wrong(name, value, allowed)]
-
-
-def unwritten(method: Method) -> list[str]:
-    """Return one sentence if a method lacks the function that does its work."""
-    kind = type(method)
-    if kind.apply is Method.apply:
-        return [
-            f"{kind.__name__} has no `apply`; write apply(self, run), or extend GradientMethod and write `loss`."
-        ]
-    if kind.apply is GradientMethod.apply and getattr(kind, "loss", None) is GradientMethod.loss:
-        return [
-            f"{kind.__name__} has no `loss`; write loss(self, run, forget, retain), which returns one number as a tensor."
-        ]
-    return []
 
 
 def _wrong(name: str, value: Any, allowed: str) -> str:

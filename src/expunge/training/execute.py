@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..data.past_requests import PastRequest, remember_requests, requests_of
 from ..data.split import Split
-from ..errors import ExpungeError, MaskError, ModelError, raise_all
-from ..masks.mask import check_mask
-from ..masks.mask_file import Mask
+from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.task import Task, missing_capabilities, missing_text
 from ..torch_utils.gradients import dense_gradients, with_gradients
-from ..torch_utils.module_state import (
-    device_of,
-    is_finite,
-    same_parameters,
-    seed_problems,
-    seeded,
-    stored_and_compiled,
-)
+from ..torch_utils.module_state import device_of, seed_problems, seeded, stored_and_compiled
 from ..torch_utils.precision import precision_note
 from ..torch_utils.prepared import of_plain_model, plain_model
 from ..tracking.by_name import TrackerLike
-from .arguments import check_arguments, unwritten
-from .broken_samples import broken_samples
+from .arguments import check_arguments
 from .cost import measured
 from .loop import descend
-from .method import GradientMethod, Method
+from .method import Method
 from .registry import MethodLike, make, unsuited_text
 from .run import Compute, Row, Run
+from .run_checks import check_result, checked_mask, unwritten
 from .settings import settings_problems
 from .step_checks import check_left, versions
 from .tracked import run_settings, tracked
@@ -54,7 +46,6 @@ def execute(
     state_file: Path | str | None = None,
     on_row: Callable[[Row], None] | None = None,
     tracker: TrackerLike = None,
-    trial: bool = False,
 ) -> Run:
     """Run a method on a copy of `model` and return the whole `Run`: model, history, seconds, peak memory, mask, status.
 
@@ -70,7 +61,6 @@ def execute(
         state_file: File that keeps a resumable state after each epoch. If it exists, the run resumes from it.
         on_row: Called with each row of the curves.
         tracker: Watches the run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
-        trial: Whether other settings are tried too: the run ends if accuracy is at chance after its first epoch.
 
     The samples of requests that `model` has answered before leave the retain set: see `Split.after`. The new model knows
     them and this request: see `requests_of`. After a run that diverged or changed nothing, the model does not know this
@@ -86,13 +76,43 @@ def execute(
         >>> run = execute(model, split, SalUn(epochs=5), task)  # doctest: +SKIP
         >>> run.status, run.seconds  # doctest: +SKIP
     """
-    model, mask = plain_model(model), of_plain_model(model, mask)
-    check_arguments(model=model, split=split, task=task, mask=mask, seed=seed, compute=compute, factory=factory,
+    return _execute(
+        model, split, method, task, _Options(mask, seed, compute, factory, state_file, on_row, tracker)
+    )
+
+
+@with_gradients
+def execute_trial(model: nn.Module, split: Split, method: MethodLike, task: Task, **options: Any) -> Run:
+    """Run a method as `execute` does, as one of several settings that are tried.
+
+    The run ends as diverged if the accuracy on retained samples is at chance after its first epoch. `options` are those of `execute`.
+    """
+    return _execute(model, split, method, task, _Options(**options, trial=True))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Hold the options of a run: those of `execute`, and whether other settings are tried too."""
+
+    mask: Mapping[str, Tensor] | None = None
+    seed: int = 0
+    compute: Compute | None = None
+    factory: Callable[[], nn.Module] | None = None
+    state_file: Path | str | None = None
+    on_row: Callable[[Row], None] | None = None
+    tracker: TrackerLike = None
+    trial: bool = False
+
+
+def _execute(model: nn.Module, split: Split, method: MethodLike, task: Task, options: _Options) -> Run:
+    factory, state_file, on_row = options.factory, options.state_file, options.on_row
+    model, mask = plain_model(model), of_plain_model(model, options.mask)
+    check_arguments(model=model, split=split, task=task, mask=mask, seed=options.seed, compute=options.compute, factory=factory,
                     state_file=state_file, on_row=on_row)  # fmt: skip
-    method, compute, seed = make(method), compute or Compute(), int(seed)
+    method, compute, seed = make(method), options.compute or Compute(), int(options.seed)
     split = split.after(requests_of(model))
     check_run(method, split, task, seed=seed, compute=compute, model=model)
-    mask = _checked_mask(model, method, mask)
+    mask = checked_mask(model, method, mask)
     to_train = copy_to_train(task, model, split)
     task = _with_head(task, model, split, method)
     run = Run(
@@ -106,18 +126,18 @@ def execute(
         source=model,
         state_file=None if state_file is None else Path(state_file),
         loop=descend,
-        trial=bool(trial),
+        trial=options.trial,
     )
     check_step(run, method)
     note, slow = precision_note(run.compute.amp, run.device)
     if note:
         run.note(note, warn=slow)
-    with tracked(tracker, f"run {method.name()}", run_settings(method, split, seed)) as tracking:
+    with tracked(options.tracker, f"run {method.name()}", run_settings(method, split, seed)) as tracking:
         run.on_row = tracking.rows(on_row)
         _apply(run, method, model)
         # scores are those of the request, without what was rehearsed
         run.split = split
-        _check_result(run, model, method)
+        check_result(run, model, method)
         tracking.take(run.ended)
     # a method that runs others has taken the earlier requests off its model
     remember_requests(run.model, _answered(split, method) if run.has_result else requests_of(model))
@@ -204,47 +224,3 @@ def _with_head(task: Task, model: nn.Module, split: Split, method: Method) -> Ta
         if {"head", "features"} & set(method.requires()):
             raise
         return task
-
-
-def _checked_mask(model: nn.Module, method: Method, mask: Mapping[str, Tensor] | None) -> Mask | None:
-    if method.exact and (mask is not None or getattr(method, "density", 1.0) < 1):
-        raise MaskError(
-            f"{type(method).__name__} starts from fresh weights, so there is nothing a mask could hold; leave the mask out and "
-            "density at 1."
-        )
-    if mask is None:
-        return None
-    if not isinstance(method, GradientMethod):
-        raise MaskError(
-            f"{type(method).__name__} edits weights without gradient steps and takes no mask; leave the mask out."
-        )
-    check_mask(model, mask)
-    return mask if isinstance(mask, Mask) else Mask(mask)
-
-
-def _check_result(run: Run, model: nn.Module, method: Method) -> None:
-    """Take back a result with NaN, restore the modes of the modules, and warn of a run without a result."""
-    # methods with a loop have a guard that checks this itself
-    if run.ended == "finished" and not is_finite(run.model):
-        run.model, run.ended, run.taken_back = copy.deepcopy(model), "diverged", True
-        run.status = (
-            "diverged: a weight became NaN or infinite; the model is as it came. Choose weaker settings."
-        )
-    elif run.ended in ("finished", "stopped") and same_parameters(run.model, model):
-        reason = "" if run.status == "finished" else f" ({run.status})"
-        run.ended, run.status = (
-            "unchanged",
-            (
-                f"unchanged: every parameter is identical to the original's after {run.step} steps{reason}. Nothing was "
-                "unlearned. Check lr, epochs, the mask and frozen parameters."
-            ),
-        )
-    if run.ended in ("diverged", "unchanged") and not isinstance(method, GradientMethod):
-        broken = broken_samples(run, [run.split.forget, run.split.retain])
-        run.status += f" Cause: {broken}" if broken else ""
-    modes = {part: module.training for part, module in model.named_modules()}
-    # a method may return another model, such as an ensemble
-    for part, module in run.model.named_modules():
-        module.training = modes.get(part, model.training)
-    if run.taken_back or run.ended == "unchanged":
-        warnings.warn(f"{type(method).__name__} {run.status}", RuntimeWarning, stacklevel=4)

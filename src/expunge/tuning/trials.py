@@ -16,7 +16,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import raise_all
 from ..tasks.task import Task, require
-from ..training.execute import execute, keep_original
+from ..training.execute import execute_trial, keep_original
 from ..training.method import Method
 from ..training.processes import ProcessGroup
 from ..training.run import Compute, Run
@@ -107,16 +107,8 @@ def tune(
     best_run: Run | None = None
     while (settings := propose(trials)) is not None:
         chosen = replace(method, **settings)
-        run = execute(
-            model,
-            trial_split,
-            chosen,
-            task,
-            seed=seed,
-            compute=how,
-            state_file=state_path,
-            trial=True,
-            **options,
+        run = execute_trial(
+            model, trial_split, chosen, task, seed=seed, compute=how, state_file=state_path, **options
         )
         # what a diverged run leaves is no result, also where it is closer: a masked head with unfinished weights, for example
         own = LARGEST_DISTANCE if run.ended == "diverged" else distance_of(run.model)
@@ -131,12 +123,10 @@ def tune(
         if on_trial is not None:
             on_trial(trials)
     ranked = sorted(trials, key=lambda t: t.distance)
-    # the best settings of trials on a part run then on all that was requested
-    best_run = None if len(trial_split.forget) < len(split.forget) else best_run
-    best = replace(method, **ranked[0].settings)
-    tuned = Tuned(
-        ranked, best, untouched, best_run, margin, trials, [*objective.notes, *collapsed_notes(trials)]
-    )
+    if len(trial_split.forget) < len(split.forget):
+        best_run = None  # the best settings of trials on a part run then on all that was requested
+    best, notes = replace(method, **ranked[0].settings), [*objective.notes, *collapsed_notes(trials)]
+    tuned = Tuned(ranked, best, untouched, best_run, margin, trials, notes)
     if not tuned.improved:
         warnings.warn(no_better_text(tuned, None if may_keep else _taken(tuned, count)), RuntimeWarning, 2)
     return tuned
