@@ -420,7 +420,7 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
 
     command = ["--trials", "3", "--batch-size", "64"]
     assert run_unlearn(trained, *command, "--out", str(tmp_path / "whole.safetensors")) == 0
-    execute, count = tuning.execute, []
+    execute, count = tuning.execute_trial, []
 
     def third_fails(*args, **options):
         count.append(1)
@@ -429,7 +429,7 @@ def test_interrupted_trials_go_on_to_the_same_model(trained, tmp_path, monkeypat
         return execute(*args, **options)
 
     cut = str(tmp_path / "cut.safetensors")
-    monkeypatch.setattr(tuning, "execute", third_fails)
+    monkeypatch.setattr(tuning, "execute_trial", third_fails)
     assert run_unlearn(trained, *command, "--out", cut) == 130
     assert "after its last finished trial" in capsys.readouterr().err
     monkeypatch.undo()
