@@ -131,7 +131,7 @@ def test_copies_with_another_label_are_named():
     x[20], x[21] = x[3], x[3]  # labels 2 and 0; the forget sample has 0
     split = Split.by_ids(*pair(x), [3], validation=0)
     assert split.copies.exact["retain"].other_label.tolist() == [True, False]
-    assert "Another label than the forget sample: 1, id 20." in split.copies.warnings[0]
+    assert "Another label than the forget sample: 1, id 20." in split.copies.sentences[0]
     assert split.to_dict()["copies_found"]["exact"]["retain"] == {"count": 2, "other_label": 1}
 
 
@@ -141,7 +141,7 @@ def test_copies_in_the_test_set_are_reported_for_every_kind_of_data():
     other[5], other[6] = x[7], x[7]
     for make in (TensorData, lambda x, y: StreamData(Items(x), labels=y)):
         train, test = make(x, torch.arange(60) % 3), make(other, torch.arange(20) % 3)
-        with pytest.warns(UserWarning, match="^1 forget samples are also in the test set, byte for byte"):
+        with pytest.warns(UserWarning, match="^1 forget sample is also in the test set, byte for byte"):
             split = Split.by_ids(train, test, [7], validation=0)
         assert split.copies.exact["test"].copies.index.tolist() == [5, 6]
         assert split.forget.index.tolist() == [7] and "copies" not in split.spec

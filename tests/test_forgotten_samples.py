@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,10 @@ from expunge.cli.invocation import command_line, invoked_with
 from expunge.models import build
 from expunge.pipeline.outcome import Outcome
 from expunge.projects.settings import checked
+from expunge.projects.wanted import union_of
 from expunge.records.record import Record
 from expunge.report import page
+from expunge.report.copies_found import copies_text
 from project_office import VALUES
 
 PICTURE = "data:image/png"
@@ -171,3 +174,70 @@ def test_a_command_in_a_record_names_no_people():
             == "expunge forget --subject '***' '--group=author=***' --forget-group 'a=***' 'b=***' --ids '***' '--csv=***' --forget_ids "
             "'***' --history '***' --out m=1 '--forget_group=a=***' 'a=***' --unseen-ids '***'"
         )
+
+
+def near_world():
+    """40 smooth pictures; 21 is nearly 3, 22 nearly 4, and 23 nearly 24."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(60, 1, 16, 16, generator=generator)
+    x = torch.nn.functional.interpolate(small, 32, mode="bilinear")
+    for copied, of in ((21, 3), (22, 4), (23, 24)):
+        x[copied] = x[of] * 0.95
+    ids = [f"file-{k}.png" for k in range(40)]
+    y = torch.arange(60) % 4
+    return TensorData(x[:40], y[:40], ids=ids), TensorData(x[40:], y[40:])
+
+
+def test_a_run_says_which_near_copies_stay_and_the_report_has_their_number(tmp_path):
+    data, test = near_world()
+    model = build("mlp", num_classes=4, shape=(1, 32, 32))
+    split = Split.by_class(data, test, 3, validation=0, copies="ignore")
+    model = train(model, split, Retrain(epochs=3, lr=0.1, batch_size=8), Classification(4)).model
+    session = Session(model, (data, test), Classification(4), SalUn(epochs=10, lr=0.1, batch_size=8))
+    with pytest.warns(
+        UserWarning,
+        match="1 near copy of forget samples in the retain set, which stays there: id file-21.png",
+    ):
+        session.forget(ids=["file-3.png"], goal="unlearn")
+    text = session.report(tmp_path / "report.html").read_text()
+    assert "copies found" in text and "1 near copy in the retain set, which stays there" in text
+    assert "file-21" not in text
+
+
+def test_the_copies_of_requests_that_one_run_answers_are_counted_together():
+    data, test = near_world()
+    draw = {"validation": 0, "seed": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        splits = [
+            Split.by_ids(data, test, [f"file-{k}.png" for k in ids], **draw)
+            for ids in ((3,), (4, 3), (23, 24))
+        ]
+    joined = union_of(splits, data, test, **draw).copies
+    # 21 and 22 stay; 21 is a copy for two requests; 23 and 24 are both forgotten
+    assert joined.near["retain"].copies.index.tolist() == [21, 22] and not joined.exact
+    assert len(splits[0].copies.near["retain"]) == 1 and "retain" not in splits[2].copies.near
+    # one request has only the copy of what the other one asks for
+    parts = [Split.by_ids(data, test, [f"file-{k}.png"], **draw) for k in (23, 24)]
+    assert [len(s.copies.near["retain"]) for s in parts] == [1, 1]
+    assert union_of(parts, data, test, **draw).copies.near == {}
+    assert "copies_found" not in union_of(parts, data, test, **draw).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("handling", "end"),
+    [
+        ("include", "now in the forget set"),
+        ("report", "which stay there"),
+        ("include, report", "of which some may stay"),
+    ],
+)
+def test_the_report_says_what_became_of_exact_copies(handling, end):
+    found = {
+        "exact": {"retain": {"count": 2, "ids": ["p7"]}, "p8": {"count": 1}},
+        "near": {"test": {"count": "p9"}},
+    }
+    assert (
+        copies_text({"copies": handling, "copies_found": found}) == f"2 exact copies in the retain set, {end}"
+    )
+    assert copies_text({"copies": handling}) == copies_text({"copies_found": ["p7"]}) == ""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from expunge import Project, Session
+from expunge import Project, Retrain, Session
 from expunge.errors import ExpungeError
 from expunge.projects.setting_paths import fixed_paths
 from expunge.projects.settings import checked, read_settings
@@ -101,6 +101,19 @@ OPTIONS = [
 def test_wrong_values_of_a_session_are_refused_at_once(of_session):
     for option in OPTIONS:
         refused(lambda option=option: Session(*of_session, **option), next(iter(option)))
+
+
+def test_a_recipe_needs_a_factory_when_the_session_is_made(of_session):
+    recipe, model = Retrain(epochs=1), of_session[0]
+    words = (
+        "recipe is given, and factory is not.*a function without arguments that returns the model with fresh"
+    )
+    refused(lambda: Session(*of_session, recipe=recipe), words)
+    refused(lambda: Session(*of_session, recipe=recipe, factory=model), "factory is a model")
+    refused(lambda: Session(*of_session, factory=lambda seed: model), "without arguments .*'seed'")
+    # the controls: a factory with defaults, and none without a recipe
+    for options in ({"recipe": recipe, "factory": lambda seed=0: model}, {"factory": lambda: model}, {}):
+        assert Session(*of_session, **options).setting.recipe is options.get("recipe")
 
 
 # ---- a system that refuses to write

@@ -48,6 +48,24 @@ def test_state_and_ledger_that_are_older_than_the_models_are_refused(rolled_back
     assert content(rolled_back.path) == before
 
 
+@pytest.mark.parametrize("lost", [(), ("0003.receipt.json",)], ids=["all files", "no receipt"])
+def test_only_the_state_is_named_if_the_ledger_knows_the_run(answered, tmp_path, lost):
+    backup = tmp_path / "state.json"
+    shutil.copy2(answered.path / "state.json", backup)
+    answered.forget(ids=["p9", "p10"], subject="case 3")
+    shutil.copy2(backup, answered.path / "state.json")
+    for name in lost:
+        (answered.path / "models" / name).unlink()
+    if lost:
+        refused_by_all(answered, "state.json, and perhaps the ledger, is older than the models")
+        return
+    refused_by_all(
+        answered,
+        r"state\.json is older than the models.* Restore state\.json and all other files .* after run 3",
+    )
+    assert "ledger are older" not in answered.status().problems[0]
+
+
 @pytest.mark.parametrize("kept", ["0003.requests.json", "0003.receipt.json", "0003.json", "0003.safetensors"])
 def test_one_file_of_a_later_run_is_enough(rolled_back, kept):
     for file in rolled_back.path.glob("models/0003.*"):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from expunge import Project, Split, TensorData
+from expunge.audit.confidence_change import ConfidenceChange
 from expunge.audit.earlier_requests import audit_earlier
 from expunge.audit.evaluation import evaluate
 from expunge.cli import main
@@ -19,6 +20,7 @@ from expunge.data.past_requests import PastRequest, remember_requests, requests_
 from expunge.data.samples import Samples
 from expunge.errors import ExpungeError
 from expunge.models import build
+from expunge.projects import creation
 from expunge.projects.fingerprints import Fingerprints
 from expunge.projects.folder import sha256
 from expunge.projects.left_waiting import left_waiting
@@ -28,7 +30,10 @@ from expunge.projects.settings import checked
 from expunge.projects.status import states_from_file
 from expunge.projects.wanted import wanted
 from expunge.receipts.ledger import Ledger
+from expunge.records.checkpoint import read_checkpoint
+from expunge.records.checkpoint_requests import answered_requests, public_requests
 from expunge.records.record import Record
+from expunge.records.statistics import request_state
 from expunge.sources import load
 from expunge.sources.source import Source
 from project_office import VALUES, content, edit, reopen
@@ -611,6 +616,57 @@ def test_a_new_project_keeps_the_validation_set_and_the_classes(project, change,
     made = next_project(project, tmp_path / "next", [], validation=0.1)
     split = prepared_split(made, [str(data.ids[0])])
     assert set(split.unseen.ids) == held - set(nine) and split.num_classes == 10
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+def test_a_new_project_knows_which_requests_were_not_shown_to_be_forgotten(
+    project, tmp_path, version, monkeypatch
+):
+    """The old project says "not shown" of request 1; request 2 is the control."""
+    warned = []
+    monkeypatch.setattr(
+        ConfidenceChange, "warning", property(lambda change: "not shown" if not warned else "")
+    )
+    project.forget(ids=["p1", "p2"])
+    warned.append(1)
+    project.forget(ids=["p9", "p10"])
+    assert [r.not_shown for r in project.status().requests] == [True, False]
+    if version == "earlier":
+        monkeypatch.setattr(
+            creation,
+            "answered_requests",
+            lambda *a: [replace(p, not_shown=None) for p in answered_requests(*a)],
+        )
+    made = next_project(project, tmp_path / "next", [])
+    entries = made.forget(ids=["p20", "p21"]).record.details["earlier_requests"]
+    assert [request_state(e) for e in entries] == ["not shown", "not back"]
+    (public,) = {tuple(e) for e in public_requests(read_checkpoint(made.path / made.status().model))}
+    assert "not_shown" not in public
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({"group": "user=Doe, u0"}, "removed user=Doe, u0, and the data no longer has"),
+        ({"ids": ["p1"]}, r"is unknown.*\n.*removed 'p1', and .* answer this request; no run is needed"),
+        ({"ids": ["p1", "p999"]}, "removed 'p1', .* answer for that part; ask for the other samples only"),
+    ],
+)
+def test_a_new_project_names_the_request_of_the_old_one_for_what_is_gone(
+    project, change, tmp_path, what, words
+):
+    removed = project.forget(group="user=Doe, u0")
+    receipt = removed.requests[0].receipt or requests_of(project.model)[0].receipt
+    change(removed.splits[0].forget.ids)
+    made = next_project(project, tmp_path / "next", [])
+    for call in (lambda: made.forget(**what), lambda: made.plan([wanted(**what)])):
+        with pytest.raises(ExpungeError, match=words) as error:
+            call()
+        assert receipt and f"Its receipt has the id {receipt}" in str(error.value)
+    # the control: an id that nobody knew
+    with pytest.raises(ExpungeError) as error:
+        made.forget(ids=["p999"])
+    assert "removed" not in str(error.value)
 
 
 def test_a_model_outside_of_its_project(forgotten, change, tmp_path):

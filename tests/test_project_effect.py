@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from expunge import Project, Session, execute
+from expunge.audit.confidence_change import ConfidenceChange, Difference
 from expunge.audit.result import Grounds
 from expunge.cli import main
 from expunge.data.past_requests import requests_of
@@ -25,6 +26,7 @@ from expunge.projects.effect import (
     remembered,
 )
 from expunge.projects.effect import test_accuracies as accuracies
+from expunge.projects.no_effect import direction_of
 from expunge.projects.settings import checked
 from expunge.projects.wanted import wanted
 from expunge.receipts.keys import load_public, make_key
@@ -87,7 +89,7 @@ def test_at_most_half_of_what_stands_out_may_be_left():
     assert remembered(of_confidences(unseen[::4], unseen)) == 0.0
     for left, words in ((30, ""), (40, "still tells its samples from unseen ones")):
         own = of_confidences(torch.cat([torch.full((left,), 0.9), torch.full((60 - left,), 0.05)]), unseen)
-        part = SimpleNamespace(own=own, original=known, retrained=None, grounds=Grounds())
+        part = SimpleNamespace(own=own, original=known, retrained=None, grounds=Grounds(), confidence=None)
         assert remembered(own) == pytest.approx(left / 60 - chance)
         assert words in _still_remembered(part) and bool(words) == bool(_still_remembered(part))
     assert _still_remembered(part).endswith("is allowed without a reference")
@@ -95,6 +97,47 @@ def test_at_most_half_of_what_stands_out_may_be_left():
     part.grounds = Grounds(reference="The retrained model is not comparable.")
     assert _still_remembered(part).endswith("is allowed without a comparable reference")
     # a retrained model says more
+    part.retrained = object()
+    assert _still_remembered(part) == ""
+
+
+def change_of(before, after, lower=False):
+    """A change of confidence, where the samples stood (before, after) this many points above unseen ones, and chance explains 0."""
+    place = [Difference(points, 0.002 if points > 0 else 0.6, 0.9) for points in (before, after)]
+    moved = Difference(after - before, 0.9, 0.002 if lower else 0.4)
+    return ConfidenceChange(60, after - before, moved, moved, *place)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lower", "words"),
+    [
+        (
+            20.0,
+            17.2,
+            False,
+            "17.2 percentage points above that of unseen samples of the same classes, and 20.0 before",
+        ),
+        (20.0, 17.2, True, "at most half of that, 10.0, is allowed without a reference"),
+        (20.0, 9.0, True, ""),
+        # chance explains that it fell
+        (20.0, 9.0, False, "other samples changed as much"),
+        (20.0, -1.0, False, ""),
+        # the samples did not stand out before the run
+        (-1.0, 17.2, False, ""),
+    ],
+)
+def test_samples_that_stand_out_by_their_mean_are_remembered(before, after, lower, words):
+    """The distance of both distributions is below its critical value, so that only means tell."""
+    values = torch.linspace(0.1, 0.5, 60)
+    same = of_confidences(values, values)
+    change = change_of(before, after, lower)
+    part = SimpleNamespace(own=same, original=same, retrained=None, grounds=Grounds(), confidence=change)
+    assert remembered(same) == 0.0
+    text = _still_remembered(part)
+    assert words in text and bool(words) == bool(text)
+    # the audit does not say of an answered request that its samples still stand out, as they did before the run
+    assert text or not (change.before.higher and "still" in change.warning)
+    assert not text or direction_of([text]) == "raise"
     part.retrained = object()
     assert _still_remembered(part) == ""
 

@@ -62,7 +62,7 @@ def test_all_problems_of_a_csv_file_are_shown_at_once(table):
 
 @pytest.mark.parametrize("text, words", [
     ("name,subject\nu1,case 1\n", "no column 'id'; its columns: 'name', 'subject'"),
-    ("id;subject\nu1;case 1\n", "no column 'id'; its columns: 'id;subject'"),
+    ("id;subject\nu1;case 1\n", "separated by semicolons \\(;\\), and not by commas: .*the header is 'id;subject'"),
     ("id,subject\n", "names no id"),
     ("", "names no id"),
 ])  # fmt: skip
@@ -95,6 +95,21 @@ def test_another_spelling_of_a_day_is_refused_by_the_commands(tmp_path, capsys):
     for words in (["forget", "--class", "3", "--due", "20261201"], ["status", "--today", "20261201"]):
         assert main([*words, "--project", str(tmp_path)]) == 2
         assert "write a day as 2026-01-31" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark, name", [(";", "semicolons \\(;\\)"), ("\t", "tabs"), ("|", "bars")])
+def test_other_separators_than_commas_are_named_once(tmp_path, mark, name):
+    """Excel writes semicolons where the comma is the decimal sign. The second row would have three cells."""
+    file = tmp_path / "r.csv"
+    file.write_text(mark.join(["id", "subject"]) + "\n" + mark.join(["p1", "Doe, Jane, case 1"]) + "\n")
+    with pytest.raises(
+        ExpungeError, match=f"cells are separated by {name}, and not by commas: save"
+    ) as error:
+        read_csv(file)
+    assert len(error.value.problems) == 1
+    # the controls: the same in a cell, and in a file with commas
+    file.write_text(f'id,subject\n"p{mark}1","case{mark}1"\n')
+    assert read_csv(file)[0].ids == (f"p{mark}1",)
 
 
 # ---- spaces and line breaks of ids

@@ -54,7 +54,11 @@ def test_a_sound_table_has_no_warning(tmp_path):
         (CSV + "x,,u1\n", "line 14 has no label (column 'label')"),
         (CSV + "x,  ,u1\n", "line 14 has no label"),
         (CSV + ",a,u1\n", "line 14 has no text (column 'text')"),
-        (CSV.replace(",", ";"), "the cells are separated by semicolons"),
+        (
+            CSV.replace(",", ";"),
+            "the cells are separated by semicolons (;), and not by commas: save the file",
+        ),
+        ("text;label\none, two;a\n", "the cells are separated by semicolons (;)"),
         (CSV.replace(",", "\t"), "the cells are separated by tabs"),
         (CSV.encode() + b"caf\xe9,a,u1\n", "line 14 is no UTF-8 (byte 0xe9)"),
         (CSV.encode("utf-16"), "line 1 is no UTF-8 (byte 0xff)"),

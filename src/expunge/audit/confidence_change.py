@@ -76,10 +76,10 @@ class ConfidenceChange:
     @property
     def fell(self) -> bool:
         """Whether the confidence in the samples fell, and fell compared with retained or with unseen samples, beyond chance."""
-        return self.change <= -LEAST and self._is_lower
+        return self.change <= -LEAST and self.is_lower
 
     @property
-    def _is_lower(self) -> bool:
+    def is_lower(self) -> bool:
         """Whether it changed by less than in retained or in unseen samples, beyond chance."""
         return any(d is not None and d.lower for d in (self.retained, self.unseen))
 
@@ -101,7 +101,7 @@ class ConfidenceChange:
             return ""
         if self.rose:
             return f"{self.rose}."
-        if self._is_lower:
+        if self.is_lower:
             return (
                 f"The scores do not show that the run forgot the samples: {self._figures}. The confidence in the samples themselves did "
                 "not fall; that in other samples rose more."

@@ -43,6 +43,7 @@ class EarlierScores:
         reason: A sentence that says by which numbers, or empty.
         receipt: Id of its receipt, or empty.
         record: Hash of its run's record, or empty.
+        not_shown: Whether its own audit does not show that it is forgotten. None if that is not known.
     """
 
     number: int
@@ -61,6 +62,7 @@ class EarlierScores:
     reason: str = ""
     receipt: str = ""
     record: str = ""
+    not_shown: bool | None = None
 
 
 def audit_earlier(
@@ -138,6 +140,7 @@ def _entries(evaluation: Evaluation) -> list[dict[str, Any]]:
             "reason": "",
             "receipt": entry.past.receipt,
             "record": entry.past.record,
+            "not_shown": entry.past.not_shown,
         }
         for at, entry in enumerate(evaluation.split.earlier, 1)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.copies import CopyWarning
 from ..data.past_requests import remember_requests, requests_of
 from ..data.row_ids import NOTE
 from ..data.split import Split
@@ -42,7 +43,7 @@ def draw_split(flags: SplitSpec, source: Source) -> Split:
     """Return the split that the flags ask for, and print what it forgets. Raises `SplitError`."""
     with warnings.catch_warnings():
         # the notice below says it
-        warnings.filterwarnings("ignore", r"[0-9,]+ (exact cop|test sample)")
+        warnings.simplefilter("ignore", CopyWarning)
         split = flags.draw(source.train, source.test)
     names = [
         source.classes[k] + (f" (number {k})" if source.classes[k] != str(k) else "")

@@ -5,7 +5,7 @@ A model that is trained on a copy of a forget sample has not forgotten it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +18,11 @@ from .near_copies import Kind
 from .samples import Samples
 
 CopyHandling = Literal["include", "report", "ignore"]
+
+
+class CopyWarning(UserWarning):
+    """Copies of forget samples were found, or cannot be found."""
+
 
 # ids that a sentence shows
 SHOWN_IDS = 5
@@ -41,6 +46,22 @@ class CopyPairs:
 
     def __len__(self) -> int:
         return len(self.copies)
+
+    @classmethod
+    def joined(cls, parts: Sequence[CopyPairs]) -> CopyPairs:
+        """Return the copies of several pairs, one after the other. All are in the same data."""
+        first = parts[0]
+        copies, of = (
+            Samples(getattr(first, name).data, torch.cat([getattr(p, name).index for p in parts]))
+            for name in ("copies", "of")
+        )
+        similarities = [p.similarity for p in parts if p.similarity is not None]
+        return cls(copies, of, np.concatenate(similarities) if similarities else None)
+
+    def take(self, which: Tensor) -> CopyPairs:
+        """Return some of the pairs, by a bool tensor (P,) or positions."""
+        similarity = None if self.similarity is None else self.similarity[which.numpy()]
+        return CopyPairs(self.copies.take(which), self.of.take(which), similarity)
 
     @property
     def other_label(self) -> Tensor:
@@ -124,13 +145,25 @@ class Copies:
 
     @property
     def sentences(self) -> list[str]:
-        """One sentence for each set with exact or near copies, without exact ones in the test set, and the limits."""
+        """One sentence for each set with exact or near copies, without exact ones in the test set, and the limits.
+
+        Every split warns of them, and commands print them: a model may still learn from near copies.
+        """
         exact = [self._about_exact(part, pairs) for part, pairs in self.in_training.items()]
         near = [
             f"{_counted(len(pairs), 'near')} in the {part} set, which stay{'s' * (len(pairs) == 1)} there: {_ids(pairs)}."
             for part, pairs in self.near.items()
         ]
-        return [*exact, *near, *self._about_seen(), *self.limits]
+        return [*exact, *near, *self._about_seen(), *self._about_test(), *self.limits]
+
+    def _about_test(self) -> list[str]:
+        if not (count := self.forget_in_test):
+            return []
+        samples, they = ("sample is", "it is") if count == 1 else ("samples are", "they are")
+        return [
+            f"{count:,} forget {samples} also in the test set, byte for byte or as equal text: the test set "
+            f"cannot show that {they} forgotten; remove the copies from the test set."
+        ]
 
     def _about_seen(self) -> list[str]:
         """One sentence each on the validation samples and the test samples that a model was trained on."""
@@ -174,22 +207,10 @@ class Copies:
             if self.handling == "include"
             else f"{place}, {stays}: {_ids(pairs)}; {remedy}"
         )
-        wrong = CopyPairs(pairs.copies.take(which), pairs.of.take(which))
+        wrong = pairs.take(which)
         if not len(wrong):
             return text
         return f"{text} Another label than the forget sample: {len(wrong):,}, {_ids(wrong)}."
-
-    @property
-    def warnings(self) -> list[str]:
-        """One sentence for each set with exact copies."""
-        texts = [self._about_exact(part, pairs) for part, pairs in self.in_training.items()]
-        texts += self._about_seen()
-        if self.forget_in_test:
-            texts.append(
-                f"{self.forget_in_test} forget samples are also in the test set, byte for byte or as equal text: the test set "
-                "cannot show that they are forgotten; remove the copies from the test set."
-            )
-        return texts
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of each set, for a record. It holds no ids."""

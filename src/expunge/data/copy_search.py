@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SplitError
-from .copies import Copies, CopyHandling, CopyPairs
+from .copies import Copies, CopyHandling, CopyPairs, CopyWarning
 from .copy_hashes import SampleHashes, hashes_of
 from .near_copies import near_pairs
 from .samples import Data, Samples
@@ -62,9 +62,9 @@ def include_copies(
             f"all {len(copies.left_out)} test samples of the validation set are exact copies of training samples, so a model has seen "
             "them; take other samples (unseen_ids, --unseen-ids), more of them (validation, --validation), or none (validation 0)."
         )
-    for text in copies.warnings:
+    for text in copies.sentences:
         # The warning points at the caller of Split.random, Split.by_class, ...
-        warnings.warn(text, stacklevel=4)
+        warnings.warn(text, CopyWarning, stacklevel=4)
     return forget | copied, retain & ~copied, copies
 
 

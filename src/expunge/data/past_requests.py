@@ -39,6 +39,7 @@ class PastRequest:
         receipt: Id of the receipt, or empty.
         commitment: Merkle root of the receipt, or empty.
         contents: Hashes of the contents of the samples (`contents_of`); empty if they cannot be compared, and for classes.
+        not_shown: Whether the scores of its own audit do not show that it is forgotten. None if that is not known.
     """
 
     request: str
@@ -54,6 +55,7 @@ class PastRequest:
     receipt: str = ""
     commitment: str = ""
     contents: tuple[str, ...] = ()
+    not_shown: bool | None = None
 
     def __repr__(self) -> str:
         classes = f" {list(self.classes)}" if self.classes else ""
@@ -65,7 +67,7 @@ class PastRequest:
 
     def public(self) -> dict[str, Any]:
         """Return what a checkpoint that leaves the house may say of the request: no ids, no names of groups."""
-        private = ("ids", "data", "description", "scores", "contents")
+        private = ("ids", "data", "description", "scores", "contents", "not_shown")
         shown = {k: v for k, v in vars(self).items() if k not in private}
         return {**shown, "classes": list(self.classes), "count": len(self.ids)}
 

@@ -269,7 +269,7 @@ class SplitSets:
             }
         if self.waiting:
             later |= {"request": self.request, "waiting": {str(n): k for n, k in self.waiting.items()}}
-        later |= {"copies_found": self.copies.to_dict()} if len(self.copies) else {}
+        later |= {"copies_found": self.copies.to_dict()} if len(self.copies) or self.copies.limits else {}
         spec = {k: v for k, v in self.spec.items() if k != "values"}
         if values := self.spec.get("values"):
             spec["forget_hash"] = hash_parts(self.forget.data.fingerprint(), self.forget.index)

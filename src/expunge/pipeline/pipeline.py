@@ -222,7 +222,10 @@ class Pipeline(Scorer):
 
     def _needed(self) -> tuple[Factory, Method]:
         if self.factory is None or self.recipe is None:
-            raise ExpungeError("training an original or a reference needs `factory` and `recipe`; give both.")
+            raise ExpungeError(
+                "training an original or a reference needs `factory` and `recipe`; give both: `recipe` is a Retrain, and `factory` a function "
+                "without arguments that returns the model with fresh parameters."
+            )
         return self.factory, self.recipe
 
     def _options(self, watch: Watch) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def answer(
     kept = [parts[k] for k in answered] if parts else []
     if kept:
         outcome.record.details["requests"] = described(kept, len(requests_of(model)), _is_exact(outcome))
-    new = _remembered([splits[k] for k in answered], kept, outcome.record.method)
+    new = _remembered([splits[k] for k in answered], kept, outcome)
     hashes = {past.request for past in new}
     # of requests that came back and are not answered by this run, the samples still stay out of training
     earlier = [p for p in requests_of(model) if p.request not in hashes]
@@ -132,10 +132,17 @@ def _is_exact(outcome: Outcome) -> bool:
     return outcome.method is not None and outcome.method.exact
 
 
-def _remembered(splits: Sequence[Split], parts: Sequence[Part], method: str) -> list[PastRequest]:
-    """Return the requests with their own UA and MIA."""
-    requests = [split.as_request(method, with_contents=True) for split in splits]
+def _remembered(splits: Sequence[Split], parts: Sequence[Part], outcome: Outcome) -> list[PastRequest]:
+    """Return the requests with their own UA and MIA, and whether these do not show that they are forgotten."""
+    requests = [split.as_request(outcome.record.method, with_contents=True) for split in splits]
     if not parts:
         return requests
-    scores = [{name: part.scores[name] for name in ("UA", "MIA")} for part in parts]
-    return [replace(request, scores=own) for request, own in zip(requests, scores, strict=True)]
+    exact = _is_exact(outcome)
+    own = [
+        {
+            "scores": {name: part.scores[name] for name in ("UA", "MIA")},
+            "not_shown": not exact and part.confidence is not None and bool(part.confidence.warning),
+        }
+        for part in parts
+    ]
+    return [replace(request, **values) for request, values in zip(requests, own, strict=True)]

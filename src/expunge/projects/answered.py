@@ -48,7 +48,7 @@ class Setting:
         compute: How the arithmetic is done.
         rehearse: Whether a run also works on the samples of earlier requests.
         recipe: Recipe of a reference that is retrained without the union of all requests. None for no reference.
-        factory: Makes a model with fresh parameters, for the reference.
+        factory: Returns the model with fresh parameters, without arguments. A `recipe` needs it.
         measures: Extra measures.
         names: Names of model, data and classes, for records.
         command: The command as it can be typed again, for records.

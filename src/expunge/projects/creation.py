@@ -29,7 +29,7 @@ from .kept_form import begin_form
 from .ledger_limits import public_key, read_states, write_limits
 from .own_modules import module_folders
 from .places import FORM_FOLDER, MAKING, SETTINGS
-from .predecessor import Predecessor, begin, predecessor_of
+from .predecessor import Predecessor, begin, predecessor_of, with_known_audits
 from .setting_paths import fixed_paths
 from .settings import ProjectSettings, load_original
 
@@ -61,6 +61,7 @@ def make_folder(
     raise_all(problems)
     assert read is not None and source is not None
     answered, key = _answered(settings, read, source, history, say), key_of(read, history)
+    answered = with_known_audits(answered, before)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"

@@ -73,7 +73,7 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
         state: Its state.
         sealed: Whether the state must have the seal of Expunge.
     """
-    if later := later_run_problems(folder.path, state, MODELS, STATE):
+    if later := later_run_problems(folder.path, state, MODELS, STATE, folder.find(LEDGER, state)):
         # what else is wrong follows from the older state
         return later
     of_ledger = _ledger_problems(folder, state)

@@ -93,6 +93,8 @@ def removed_before(
     here = set() if train.ids is None else set(map(str, train.ids))
     by_hash = {past.request: past for past in answered}
     others = _others(wanted, answered, here)
+    # what of the request the proofs answer
+    reach = "for that part; ask for the other samples only." if others else "this request; no run is needed."
     sentences = []
     for request in requests:
         past = by_hash.get(request.request)
@@ -102,13 +104,27 @@ def removed_before(
             proofs = f"Its receipt ({receipt}) and proofs (`expunge verify {receipt} --prove ID`) answer"
             sentences.append(
                 f"request {request.number} removed {what} in run {request.run}, and the data no longer has what it removed. {proofs} "
-                + (
-                    "for that part; ask for the other samples only."
-                    if others
-                    else "this request; no run is needed."
-                )
+                f"{reach}"
             )
+    known = {split for request in requests for split in (request.request, *request.before)}
+    for number, past in enumerate(answered, 1):
+        if past.request not in known and (what := _removed_by(past, wanted, train, here)):
+            sentences.append(_by_earlier_project(past, number, what, reach))
     return sentences
+
+
+def _by_earlier_project(past: PastRequest, number: int, what: str, reach: str) -> str:
+    """Return that a request removed samples which the model had answered before the project began."""
+    start = (
+        f"request {number} of the request file of the model, which an earlier project or command answered, removed {what}, and the data "
+        "no longer has what it removed."
+    )
+    if not past.receipt:
+        return f"{start} It has no receipt; the record of its run shows what was run."
+    return (
+        f"{start} Its receipt has the id {past.receipt}: look for the file with this id in the earlier project. The receipt and proofs "
+        f"(`expunge verify RECEIPT --prove ID`) answer {reach}"
+    )
 
 
 def _others(wanted: Wanted, answered: Sequence[PastRequest], here: set[str]) -> bool:

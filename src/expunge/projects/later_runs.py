@@ -1,12 +1,17 @@
-"""Files of runs that a state does not list: state and ledger are older than the models beside them."""
+"""Files of runs that a state does not list: it is older than the models beside it, and the ledger may be so too."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import ExpungeError
+from ..receipts.ledger import Ledger
+
+RECEIPT_SUFFIX = ".receipt.json"
 # files of a run, such as models/0002.receipt.json
 _OF_RUN = re.compile(r"([0-9]{4,})\..+")
 
@@ -19,7 +24,9 @@ def later_files(models: Path, runs: int) -> list[Path]:
     return sorted(path for path, name in names if name and int(name[1]) > runs)
 
 
-def later_run_problems(path: Path, state: Mapping[str, Any], models: str, name: str) -> list[str]:
+def later_run_problems(
+    path: Path, state: Mapping[str, Any], models: str, name: str, ledger: Path
+) -> list[str]:
     """Return why a state is older than the files of its models, as one sentence. A run from it would learn later requests again.
 
     Args:
@@ -27,6 +34,7 @@ def later_run_problems(path: Path, state: Mapping[str, Any], models: str, name: 
         state: Its state.
         models: Name of the folder of the models.
         name: Name of the file of the state.
+        ledger: The ledger of the project.
     """
     last = len(state["models"]) - 1
     if not (files := later_files(path / models, last)):
@@ -43,8 +51,30 @@ def later_run_problems(path: Path, state: Mapping[str, Any], models: str, name: 
         if model and Path(model).is_file()
         else "begin a new project with a model that you train without the samples of all requests"
     )
+    knows = _knows(ledger, files)
+    older = {
+        True: f"{name} is",
+        False: f"{name} and the ledger are",
+        None: f"{name}, and perhaps the ledger, is",
+    }[knows]
+    restore = (
+        f"Restore {name} and all other files that came from the same backup as they were after run {numbers[-1]}; {ledger} knows it"
+        if knows
+        else "Restore all files of the project from one backup, of the time of the latest model"
+    )
     return [
-        f"{files[0]}{more} of {runs}, and {path / name} knows no run after run {last}: {name} and the ledger are older than the models, "
-        "and a new run would learn again what later ones removed. Restore all files of the project from one backup, of the time of the "
-        f"latest model. Without such a backup, {new}."
+        f"{files[0]}{more} of {runs}, and {path / name} knows no run after run {last}: {older} older than the models, "
+        f"and a new run would learn again what later ones removed. {restore}. Without such a backup, {new}."
     ]
+
+
+def _knows(ledger: Path, files: Sequence[Path]) -> bool | None:
+    """Return whether a ledger has the receipt of the latest of these runs. None if that cannot be read."""
+    receipts = [f for f in files if f.name.endswith(RECEIPT_SUFFIX)]
+    if not receipts or not ledger.is_file():
+        return None
+    try:
+        name = json.loads(receipts[-1].read_text(encoding="utf-8"))["id"]
+        return any(request.receipt == name for request in Ledger(ledger).requests())
+    except (OSError, ValueError, KeyError, TypeError, ExpungeError):
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
             f"the latest, {root / files[-1]}."
         )
-    raise_all(later_run_problems(root, state, MODELS, STATE))
+    raise_all(later_run_problems(root, state, MODELS, STATE, folder.find(LEDGER, state)))
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
     history = folder.find(str(requests_path(Path(files[at]))), state)
     raise_all(
@@ -94,6 +94,17 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
         json.loads(names.read_text(encoding="utf-8")) if drawn["held_out"] else [],
         Fingerprints.load(samples) if drawn.get("samples") else None,
     )
+
+
+def with_known_audits(answered: Sequence[PastRequest], before: Predecessor | None) -> list[PastRequest]:
+    """Return requests that say whether their audits show that they are forgotten. Request files of earlier versions do not."""
+    known = {} if before is None else {r.request: r.not_shown for r in before.requests if r.run}
+    return [
+        replace(past, not_shown=known[past.request])
+        if past.not_shown is None and past.request in known
+        else past
+        for past in answered
+    ]
 
 
 def begin(

@@ -48,10 +48,11 @@ class Session:
         method: The method that answers requests. Given by name or class, each run chooses its settings (`trials="auto"`). An
             instance runs with exactly its settings.
         tracker: Watches each run: "tensorboard:DIR", "mlflow:URI", "wandb:PROJECT", a `Tracker`, or several of them.
-        options: Other fields of `Setting`, such as `seed`, `recipe` (for a reference) or `validation`.
+        options: Other fields of `Setting`, such as `seed` or `validation`. `recipe` (for a reference) needs `factory`, a function that
+            returns the model with fresh parameters.
 
     Raises:
-        ExpungeError: An argument has a wrong type, or the model does not fit task and data.
+        ExpungeError: An argument has a wrong type, the model does not fit task and data, or `recipe` is given without `factory`.
 
     Example:
         >>> session = Session(model, (train, test), Classification(10))  # doctest: +SKIP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from types import NoneType
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..torch_utils.module_state import seed_problems
 from ..training.run import Compute
 from ..tuning.search import AUTO
 
+# What a factory is, for messages.
+FACTORY = "a function without arguments that returns the model with fresh (untrained) parameters, such as lambda: MyModel()"
 # Types of the options. Their values are checked where they are used.
 _TYPES: dict[str, tuple[Any, ...]] = {
     "validation": (int, float),
@@ -75,6 +78,7 @@ def _value_problems(options: dict[str, Any]) -> list[str]:
         problems.append(f"validation_from is {source!r}; give train or test.")
     if (copies := options.get("copies")) not in (None, "include", "report", "ignore"):
         problems.append(f"copies is {copies!r}; give include, report or ignore.")
+    problems += _factory_problems(options)
     trials = options.get("trials")
     if trials != AUTO and trials is not None and (isinstance(trials, str) or trials < 0):
         problems.append(f"trials is {trials!r}; give {AUTO!r} or a whole number, 0 or more.")
@@ -88,3 +92,24 @@ def _value_problems(options: dict[str, Any]) -> list[str]:
             f"{name} has {value!r}; give {' or '.join(k.__name__ for k in kind)}." for value in wrong
         ]
     return problems
+
+
+def _factory_problems(options: dict[str, Any]) -> list[str]:
+    """Return why a session could not retrain its reference: a run would find it only after it was asked for a request."""
+    factory, need = options.get("factory"), f"give factory, {FACTORY}"
+    if options.get("recipe") is not None and factory is None:
+        return [
+            f"recipe is given, and factory is not: a reference is retrained from fresh parameters; {need}, or leave recipe out."
+        ]
+    if isinstance(factory, nn.Module):
+        return [f"factory is a model ({type(factory).__name__}), whose parameters may be trained; {need}."]
+    if factory is None:
+        return []
+    try:
+        signature(factory).bind()
+    except TypeError as error:
+        return [f"factory cannot be called without arguments ({error}); {need}."]
+    except ValueError:
+        # a callable of another language has no signature
+        pass
+    return []

@@ -10,6 +10,7 @@ import torch
 
 from ..data.copies import CopyHandling
 from ..data.id_forms import encodable
+from ..data.joined_copies import joined_copies
 from ..data.row_ids import OwnIds
 from ..data.samples import Data
 from ..data.split import Split
@@ -185,7 +186,8 @@ def _with_copies_of(splits: Sequence[Split], union: Split) -> Split:
         for name in ("copies_included", "copies_left_out")
     }
     handling = ", ".join(sorted({split.copies.handling for split in splits}))
-    return replace(union, spec={**kept, "copies": handling, **{name: n for name, n in counts.items() if n}})
+    spec = {**kept, "copies": handling, **{name: n for name, n in counts.items() if n}}
+    return replace(union, spec=spec, copies=joined_copies([s.copies for s in splits], union.forget.index))
 
 
 def _without_classes(union: Split, classes: Sequence[int]) -> Split:

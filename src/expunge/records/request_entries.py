@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from ..data.past_requests import Goal
@@ -22,6 +23,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "receipt": str,
     "commitment": str,
     "contents": list,
+    "not_shown": (bool, NoneType),
 }
 
 
@@ -45,7 +47,7 @@ def entry_problems(path: Path, number: int, entry: Any) -> list[str]:
     start = f"{path}: request {number}"
     if not isinstance(entry, dict):
         return [f"{start} is no table; restore the file."]
-    entry = {"contents": [], **entry}  # files of earlier versions have none
+    entry = {"contents": [], "not_shown": None, **entry}  # files of earlier versions have none
     wrong = [k for k, kind in TYPES.items() if not isinstance(entry.get(k), kind)]
     if not wrong:
         wrong = [k for k, check in CONTENTS.items() if not check(entry[k])]

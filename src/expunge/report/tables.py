@@ -7,6 +7,7 @@ from typing import Any
 
 from ..records.record import Record
 from ..records.statistics import HEADLINE, Stat
+from .copies_found import copies_text
 from .group import Group
 from .number_text import DASH, compact, duration, fixed, gap_step, listed, memory, ratio, setting_text
 from .sentences import equal, tied
@@ -164,6 +165,7 @@ def run_facts(record: Record) -> list[tuple[str, str]]:
         ("model hash after", model.get("hash_after")),
         ("split", {k: v for k, v in split.items() if k not in left_out}),
         ("split sizes", split.get("sizes")),
+        ("copies found", copies_text(split)),
         ("machine", record.machine),
     ]
     return [(name, setting_text(value)) for name, value in facts if value not in (None, "", {}, [])]

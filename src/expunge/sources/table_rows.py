@@ -15,9 +15,6 @@ from .labels import SHOWN_LABELS, as_name, ignored_labels, is_missing, label_war
 from .source import held_out
 from .tables import Row, Table, first_problems
 
-# separators of tables that are no CSV, by the name that a message gives them
-OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
 
 @dataclass(frozen=True)
 class Part:
@@ -128,8 +125,6 @@ def table_problems(
     if absent := [name for name in needed.values() if name not in existing]:
         what = [k for k, name in needed.items() if name in absent]
         remedy = f"name your columns: {advised(table.rows, needed, what)}"
-        if len(existing) == 1 and (mark := next((m for m in OTHER_SEPARATORS if m in existing[0]), None)):
-            remedy = f"the cells are separated by {OTHER_SEPARATORS[mark]}: save it with commas, or as .tsv with tabs"
         return [f"{table.file} has the columns {existing}, not '{name}'; {remedy}." for name in absent]
     problems = [
         f"{table.place(k)} has no {what} (column '{name}'); complete or remove it."

@@ -24,6 +24,8 @@ SHOWN_PROBLEMS = 20
 FIELD_LIMIT = 2**31 - 1
 # characters of a cell that a message shows
 SHOWN_CHARACTERS = 40
+# separators of cells, by the names that messages give them
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -148,6 +150,10 @@ def _read_csv(
             if not cells:
                 continue
             if header is None:
+                if wrong := _other_separator(cells, delimiter):
+                    # each row would be a problem of its own
+                    problems.append(wrong)
+                    return
                 header = header_of(cells)
                 problems += [
                     f"the header names the column '{name}' more than once; rename one."
@@ -167,6 +173,18 @@ def _read_csv(
                 yield start, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         problems.append(f"line {line} cannot be read: {error}; check the quotes there.")
+
+
+def _other_separator(header: list[str], delimiter: str) -> str:
+    """Return that a header is one cell because the file has another separator, as a sentence. Excel writes the one of the country."""
+    mark = next((m for m in SEPARATORS if m != delimiter and m in header[0]), "") if len(header) == 1 else ""
+    if not mark:
+        return ""
+    shown = "" if mark == "\t" else f" ({mark})"
+    return (
+        f"the cells are separated by {SEPARATORS[mark]}{shown}, and not by {SEPARATORS[delimiter]}: save the file with "
+        f"{SEPARATORS[delimiter]} between the cells (the header is {header[0][:SHOWN_CHARACTERS]!r})."
+    )
 
 
 def _fits_unquoted(lines: list[str], columns: int) -> bool:
