@@ -10,12 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..data.class_labels import begins_at_one, class_label_problems
+from ..data.class_lists import class_notices
 from ..data.copies import CopyWarning
 from ..data.past_requests import remember_requests, requests_of
 from ..data.row_ids import NOTE
 from ..data.split import Split
 from ..data.split_settings import SplitSpec
-from ..errors import CheckpointError
+from ..errors import CheckpointError, raise_all
 from ..pipeline.outcome import Reference
 from ..records.checkpoint import Checkpoint, read_checkpoint
 from ..records.checkpoint_loading import load_into
@@ -135,11 +137,18 @@ class ModelFiles:
             CheckpointError: The checkpoint is of another model, or was trained on other samples.
         """
         now = Preview(len(source.classes), tuple(source.shape))
+        # a classifier needs class numbers, and other labels give a wrong number of classes
+        raise_all(class_label_problems(source.train))
         if role not in self._models or self._made_for != now:
             self._made_for = now
-            self._make(role)
+            try:
+                self._make(role)
+            except CheckpointError as error:
+                cause = begins_at_one(source.train)
+                raise CheckpointError([cause, *error.problems] if cause else error.problems) from error
         checkpoint = self._checkpoints[role]
-        for text in checkpoint.notices:
+        about_classes = class_notices(checkpoint.path.name, checkpoint.classes, source.classes)
+        for text in (*checkpoint.notices, *about_classes):
             notice(text)
         is_audit = "unlearned" in self.files
         # the original of an audit is the model before the requests that the unlearned model has answered

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..errors import ExpungeError
+from .class_lists import by_number
 from .label_order import in_order
 
 # labels that a message shows
@@ -30,7 +30,12 @@ def class_list(classes: Any) -> list[str] | None:
     if classes is None:
         return None
     if isinstance(classes, Mapping):
-        return _by_number(classes)
+        if (names := by_number(classes)) is None:
+            raise ExpungeError(
+                f"`classes` is a dict that does not number its names from 0 to {len(classes) - 1}; give a list of the names in the order "
+                "of their numbers."
+            )
+        return names or None
     if isinstance(classes, Set) and not isinstance(classes, KeysView):
         raise ExpungeError(
             "`classes` is a set, which has no order, so that the numbers of the classes would change with each run; give a list of the "
@@ -41,19 +46,6 @@ def class_list(classes: Any) -> list[str] | None:
             f"`classes` is a {type(classes).__name__} ({str(classes)[:40]!r}); give a list of the names in the order of their numbers."
         )
     return [str(c) for c in classes] or None
-
-
-def _by_number(classes: Mapping[Any, Any]) -> list[str] | None:
-    """The names of {name: number}, such as `class_to_idx`, or of {number: name}, such as `id2label`."""
-    for numbers, names in ((classes.values(), classes.keys()), (classes.keys(), classes.values())):
-        if all(isinstance(k, Integral) and not isinstance(k, bool) for k in numbers):
-            pairs = sorted(zip(map(int, numbers), names, strict=True), key=lambda pair: pair[0])
-            if [k for k, _ in pairs] == list(range(len(pairs))):
-                return [str(name) for _, name in pairs] or None
-    raise ExpungeError(
-        f"`classes` is a dict that does not number its names from 0 to {len(classes) - 1}; give a list of the names in the order of "
-        "their numbers."
-    )
 
 
 def numbered(labels: Any, classes: Any) -> tuple[Tensor, list[str] | None]:

@@ -90,7 +90,7 @@ class Split(SplitSets):
         )
         if not pool.train.has_classes:
             raise SplitError(
-                "labels are no class numbers, so no class can be forgotten; draw the forget set with random, by_ids or by_group."
+                "labels are no class numbers, so no class can be forgotten; number the classes from 0, one whole number per sample."
             )
         labels = pool.train.labels
         wanted = [forget] if isinstance(forget, str) or not isinstance(forget, Iterable) else list(forget)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..data.class_lists import class_notices
 from ..data.past_requests import PastRequest
 from ..errors import ExpungeError, raise_all, write_error
 from ..receipts.ledger import Ledger
@@ -95,7 +96,12 @@ def _answered(
     history: Path | None,
     say: Callable[[str], None],
 ) -> list[PastRequest]:
-    """Return the requests that a model has answered, and say which are taken as answered. A history of another model is refused."""
+    """Return the requests that a model has answered, and say what is open: which are answered, and what its class names mean.
+
+    A history of another model is refused.
+    """
+    for text in class_notices(read.path.name, read.classes, source.classes):
+        say(text)
     answered = answered_requests(read, history)
     split = any_split(source, settings.validation, settings.split_seed, settings.validation_from)
     if note := check_history(read, split, answered, history):

@@ -57,6 +57,7 @@ class Checkpoint:
         repeats: {name in the model: name of the same tensor that the file has}, of tied tensors that the file does not repeat.
         convert: Turns a state of the model into the tensors of the file, where the file divides them otherwise.
         in_file: Zeros with the names, shapes and dtypes of the tensors of the file, where `convert` makes them.
+        classes: {entry: class names by number} of the entries that name classes, such as `class_to_idx`.
         notices: Sentences that the user should read.
     """
 
@@ -76,6 +77,7 @@ class Checkpoint:
     repeats: dict[str, str] = field(default_factory=dict)
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
     in_file: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -151,8 +153,7 @@ def prefix_notice(checkpoint: Checkpoint) -> str:
 
 
 def _listed(entries: list[str]) -> str:
-    more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
-    return ", ".join(entries[:SHOWN]) + more
+    return ", ".join(entries[:SHOWN]) + (f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else "")
 
 
 def write_checkpoint(

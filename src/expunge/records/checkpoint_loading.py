@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..data.class_lists import remember_classes
 from ..data.timm_folder import folder_problem
 from ..errors import CheckpointError, raise_all
 from ..torch_utils.prepared import unwrapped
@@ -76,6 +77,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint) -> None:
     raise_all([f"{checkpoint.path}: {p}" for p in problems], CheckpointError)
     checkpoint.notices += _precision_notices(expected, checkpoint)
     checkpoint.notices += score_notices(checkpoint.path.name, checkpoint.rest)
+    remember_classes(model, checkpoint.path.name, checkpoint.classes)
 
 
 def _values(model: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..data.class_lists import stored_classes
 from ..errors import CheckpointError
 from .checkpoint_contents import (
     Keys,
@@ -59,6 +60,7 @@ class Parts:
     dropped: dict[str, str] = field(default_factory=dict)
     other_states: list[str] = field(default_factory=list)
     versions: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -153,10 +155,11 @@ def separate(loaded: Any, chosen: Chosen, texts: dict[str, str]) -> Content:
     """
     keys, start, entries = chosen
     check_path(keys)
+    named = stored_classes(texts) | stored_classes(loaded)
     counters = counters_of(entries)
     state = {k: v for k, v in entries.items() if isinstance(v, Tensor) and k not in counters}
     prefix = common_prefix(list(state))
-    parts = Parts(plain_names(state), {}, keys, start + prefix, counters)
+    parts = Parts(plain_names(state), {}, keys, start + prefix, counters, classes=named)
     if keys:
         parts.rest, parts.dropped = without_data(loaded, keys)
         parts.dropped |= drop_above_total(parts.rest, keys, sum(t.numel() for t in state.values()))

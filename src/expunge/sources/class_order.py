@@ -1,4 +1,4 @@
-"""The order of classes that a model was trained with: `id2label` (transformers) or `label_names` (timm) in `config.json`."""
+"""The order of classes of a model: `id2label` (transformers) or `label_names` (timm) in `config.json`, or a JSON file of names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.class_lists import stored_classes
 from ..data.timm_folder import timm_labels
 from ..errors import ExpungeError
 from .labels import SHOWN_LABELS, alike, plain
@@ -35,9 +36,14 @@ def read_config(folder: Path | None) -> dict[str, Any]:
 def model_classes(folder: Path | None) -> list[str]:
     """Return the class names of `config.json` in the order of their numbers. Empty if it does not name the numbers 0 to K - 1.
 
+    Args:
+        folder: The folder, or a JSON file with a list of class names or a dict of names and numbers, such as `class_to_idx`.
+
     Raises:
-        ExpungeError: `config.json` is broken, or its `id2label` maps no numbers to names.
+        ExpungeError: The file is broken, or maps no numbers to names.
     """
+    if folder is not None and folder.is_file():
+        return _of_file(folder)
     try:
         config = read_config(folder)
         return timm_labels(config) or ordered(config.get("id2label") or {})
@@ -45,6 +51,26 @@ def model_classes(folder: Path | None) -> list[str]:
         raise ExpungeError(
             f"`id2label` in {folder}/config.json does not map class numbers to names: {error}; correct or remove it."
         ) from error
+
+
+def _of_file(file: Path) -> list[str]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        names = (
+            stored_classes({"classes": content}).get("classes", [])
+            if isinstance(content, list | dict)
+            else []
+        )
+    except (OSError, ValueError, RecursionError) as error:
+        raise ExpungeError(
+            f"{file} cannot be read: {type(error).__name__}: {error}; give a JSON file with a list of class names."
+        ) from error
+    if not names:
+        raise ExpungeError(
+            f"{file} does not number class names from 0; give a list of at least 2 different names in the order of their numbers, or a "
+            "dict of names and numbers."
+        )
+    return names
 
 
 def ordered(id2label: Mapping[Any, Any]) -> list[str]:
@@ -78,7 +104,7 @@ def spelled_as(labels: Iterable[str], classes: Sequence[str]) -> list[str] | Non
 
 
 def in_model_order(source: Source, folder: Path) -> Source:
-    """Return data whose classes have the numbers that `config.json` of a folder gives them.
+    """Return data whose classes have the numbers that `config.json` of a folder, or a JSON file, gives them.
 
     Classes that the data lacks are added without samples. Labels that are numbers stay the numbers of the classes. Where no label is
     a name of the model, the order stays, with a warning.
@@ -89,8 +115,8 @@ def in_model_order(source: Source, folder: Path) -> Source:
     classes = model_classes(folder)
     if not classes:
         raise ExpungeError(
-            f"{folder}/config.json names no classes in `id2label` or `label_names`; give classes=FOLDER with a folder that "
-            "save_pretrained or save_for_hf of timm wrote."
+            f"{folder}/config.json names no classes in `id2label` or `label_names`; give classes=PLACE with a folder that "
+            "save_pretrained or save_for_hf of timm wrote, or a JSON file with a list of class names."
         )
     if not are_chosen(classes) or source.classes == classes:
         return source
@@ -101,7 +127,7 @@ def in_model_order(source: Source, folder: Path) -> Source:
         return with_classes(source, order)
     known = {plain(name) for name in classes}
     unknown = [name for name in source.classes if plain(name) not in known]
-    listed = f"{folder}/config.json names the classes {classes[:SHOWN_LABELS]}"
+    listed = f"{folder if folder.is_file() else f'{folder}/config.json'} names the classes {classes[:SHOWN_LABELS]}"
     if len(unknown) < len(source.classes):
         raise ExpungeError(
             f"{listed}, and the data has the labels {unknown[:SHOWN_LABELS] or source.classes[:SHOWN_LABELS]}; write the labels as the "

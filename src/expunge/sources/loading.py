@@ -51,7 +51,7 @@ def load(spec: str, known: Sequence[str] = ()) -> Source:
     - `limit=N`, `test_limit=N`: a stratified part of the training or test set, N samples. `seed=N` draws it (default 0).
     - `augment=1` shifts and flips training images, `augment=crop` only shifts them, `augment=0` does neither.
     - `mean=A,B,C&std=A,B,C` normalises images, with one number per channel.
-    - `classes=DIR` numbers the classes as `DIR/config.json` of transformers does.
+    - `classes=PLACE` numbers the classes as `config.json` in a folder of transformers or timm does, or a JSON file of class names.
 
     Options of images: `size`, `crop`, `channels`, `hold`, `workers`, `check` and `exif`. Options of `text`: `tokenizer`, `length`,
     `text`, `label`, `id` and `test`. The page docs/data.md describes them and those of the other sources.

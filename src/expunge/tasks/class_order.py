@@ -1,38 +1,48 @@
-"""Check that a model of transformers and its data number the classes alike."""
+"""Check that a model and its data number the classes alike, where the model or its file names them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
+from ..data.class_lists import listed, plain_name, remembered_classes
+
 # ending of the names of the classifiers of transformers
 CLASSIFIER = "Classification"
-# classes that a message shows
-SHOWN = 5
 
 
 def class_order_problems(model: nn.Module, classes: Sequence[str] | None) -> list[str]:
-    """Return one sentence if the data has the class names of the model in another order: every label would be wrong.
+    """Return one sentence if the data gives class names of the model other numbers: labels would be wrong.
 
     Args:
-        model: The model. The `config.id2label` of a classifier of transformers counts, also inside a wrapper.
+        model: The model. The `config.id2label` of a classifier of transformers counts, also inside a wrapper, and the class names
+            of the checkpoint that was loaded into it.
         classes: Class names of the data in the order of their numbers, or None.
     """
     if not classes:
         return []
-    labels = [_plain(name) for name in classes]
-    for module in model.modules():
-        names = _names(module) if type(module).__name__.endswith(CLASSIFIER) else []
-        plain = [_plain(name) for name in names]
-        if plain != labels and sorted(plain) == sorted(labels) and len(set(plain)) == len(plain):
+    labels = [plain_name(name) for name in classes]
+    for place, names in _numberings(model):
+        plain = [plain_name(name) for name in names]
+        if len(plain) != len(labels) or len(set(plain)) < len(plain):
+            continue
+        if any(name in labels and labels.index(name) != k for k, name in enumerate(plain)):
             return [
-                f"the model numbers its classes {_listed(names)} (config.id2label), and the data {_listed(classes)}, so the wrong "
-                "class would be forgotten; number the labels as the model does: classes=FOLDER of its config.json in a data spec, "
-                "or classes=[...] with labels that fit."
+                f"the model numbers its classes {listed(names)} ({place}), and the data {listed(classes)}, so the wrong "
+                "class would be forgotten; number the labels as the model does: classes=PLACE in a data spec, with the folder of its "
+                "config.json or a JSON file of class names in this order, or classes=[...] with labels that fit."
             ]
     return []
+
+
+def _numberings(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
+    """Yield where a model names its classes, and the names in the order of their numbers."""
+    for module in model.modules():
+        if type(module).__name__.endswith(CLASSIFIER):
+            yield "config.id2label", _names(module)
+    yield from remembered_classes(model).items()
 
 
 def _names(module: Any) -> list[str]:
@@ -43,12 +53,3 @@ def _names(module: Any) -> list[str]:
     except (TypeError, ValueError):
         return []
     return [numbered[k] for k in sorted(numbered)]
-
-
-def _plain(name: str) -> str:
-    return " ".join(str(name).casefold().split())
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"{k} = {name}" for k, name in enumerate(names[:SHOWN]))
-    return f"{shown}{', ...' if len(names) > SHOWN else ''}"

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.batch import Batch, Inputs, to_device
+from ..data.class_labels import begins_at_one, class_label_problems
 from ..data.samples import Samples
 from ..errors import ExpungeError, ModelError, raise_all
 from ..torch_utils.compiled import uncompiled
@@ -230,13 +231,10 @@ class Classification(Task):
             problems.append(text)
         warn_of_several_labels(model)
         problems += class_order_problems(model, samples.data.classes)
-        labels = samples.data.labels
+        # the cause of what follows comes first
         if not samples.data.has_classes:
-            problems.append(
-                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give one whole number per sample, its class, shape (N,)."
-            )
-            raise_all(problems, ModelError)
-        highest = int(labels.max())
+            raise_all(class_label_problems(samples.data) + problems, ModelError)
+        highest = int(samples.data.labels.max())
         if highest >= self.num_classes:
             problems.append(
                 f"labels go up to {highest}, but the task has {self.num_classes} classes; set num_classes to match the model."
@@ -247,4 +245,5 @@ class Classification(Task):
             )
         elif not lacks_values(model):
             problems += forward_problems(self.logits, self.num_classes, model, samples)
-        raise_all(problems, ModelError)
+        cause = begins_at_one(samples.data) if problems else ""
+        raise_all([cause, *problems] if cause else problems, ModelError)

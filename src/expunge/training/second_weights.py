@@ -1,12 +1,14 @@
 """Find a second set of weights inside a model: copies of trained parameters that the forward pass never uses.
 
 A target network or an average that lives in the module is part of its state. A run does not change it, so that it would still
-hold the model before the run.
+hold the model before the run. The frozen base of an adapter of peft is no such set: the saved form of the model does not contain it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +32,11 @@ def second_weights(
         losses: Evaluates the model on some samples.
     """
     memory = {p.data_ptr() for p in trained.values()}
+    unsaved = _bases_of_adapters(model)
     others = {
         name: t
         for name, t in (*model.named_parameters(), *model.named_buffers())
-        if _is_comparable(t) and t.data_ptr() not in memory
+        if _is_comparable(t) and t.data_ptr() not in memory and id(t) not in unsaved
     }
     copies = [name for name, t in others.items() if _resembles(t, trained) and _is_unused(t, losses)]
     if not copies:
@@ -45,6 +48,19 @@ def second_weights(
         "them, so the result would still hold the model before it. Delete them from the module before the run; if they are the model "
         "that you mean, store them as an entry of their own in the checkpoint and choose it with --ema KEY."
     ]
+
+
+def _bases_of_adapters(model: nn.Module) -> set[int]:
+    """The ids of the frozen tensors that a saved adapter of peft does not contain, such as the head that the base came with."""
+    library: Any = sys.modules.get("peft")
+    unsaved: set[int] = set()
+    for module in model.modules() if library is not None else ():
+        if isinstance(module, library.PeftModel):
+            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            saved = library.get_peft_model_state_dict(module, dict(tensors), save_embedding_layers=False)
+            kept = {id(t) for t in saved.values()}
+            unsaved |= {id(t) for t in tensors.values() if not t.requires_grad and id(t) not in kept}
+    return unsaved
 
 
 def _is_comparable(tensor: Tensor) -> bool:
