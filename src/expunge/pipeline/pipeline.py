@@ -223,8 +223,8 @@ class Pipeline(Scorer):
     def _needed(self) -> tuple[Factory, Method]:
         if self.factory is None or self.recipe is None:
             raise ExpungeError(
-                "training an original or a reference needs `factory` and `recipe`; give both: `recipe` is a Retrain, and `factory` a function "
-                "without arguments that returns the model with fresh parameters."
+                "training an original or a reference needs `factory` and `recipe`; give both: `recipe` is a Retrain, and `factory` a "
+                "function without arguments that returns the model with fresh parameters."
             )
         return self.factory, self.recipe
 
