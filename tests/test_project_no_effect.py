@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from expunge.audit.confidence_change import ConfidenceChange
+from expunge.audit.standard import _waiting_text
 from expunge.cli.app import main
 from expunge.errors import ExpungeError
-from expunge.projects.no_effect import NO_EFFECT, changes, direction_of
+from expunge.projects.no_effect import (
+    NO_EFFECT,
+    changes,
+    direction_of,
+    direction_without_effect,
+    unshown_text,
+)
+from expunge.summaries import numbers_text
 from project_office import office, project  # noqa: F401
 
 
@@ -33,7 +43,7 @@ def test_it_is_repeated_everywhere_and_the_advice_works(project, tmp_path, capsy
     assert "lr" in end and f"expunge ledger attach {ledger} NUMBER --status open" in end
     assert f"expunge forget --project {folder} --pending" in end and end.index("lr") < end.index("next: ")
     for command in (["list", ledger], ["show", ledger, "1"]):
-        assert f"{NO_EFFECT}; change " in shown("ledger", *command)
+        assert f"{NO_EFFECT}; raise lr in " in shown("ledger", *command)
     assert "to answer such a request better: first change method or [settings] (raise lr or epochs" in shown(
         "status", "--project", folder
     )
@@ -53,6 +63,53 @@ def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeyp
     assert NO_EFFECT not in capsys.readouterr().out
     assert main(["ledger", "show", str(project.path / "ledger.db"), "1"]) == 0
     assert "note:" not in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_repeat_says_it_too_and_no_advice_raises_what_forgot_too_much(
+    project, tmp_path, capsys, monkeypatch
+):  # noqa: F811
+    folder, ledger = str(project.path), str(project.path / "ledger.db")
+
+    def shown(*command):
+        assert main(list(command)) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    monkeypatch.setattr(ConfidenceChange, "warning", "The scores show nothing.")
+    shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1", "p2"))
+    out = shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1"))
+    assert f"request 2: {NO_EFFECT} to answer it better: first " in out and "raise lr" in out
+    listed = shown("ledger", "list", ledger)
+    assert f"nothing is run again; UA and MIA are those of request 1; {NO_EFFECT}." in listed
+    assert listed.count(NO_EFFECT) == 2
+    assert f"requests 1 and 2: {unshown_text([1, 2]).split(': ')[1]}" in (
+        out := shown("status", "--project", folder)
+    )
+    assert "(raise lr or epochs" in out
+    # the verdict of the run says that it did too much
+    record = project.path / "models/0001.json"
+    content = json.loads(record.read_text())
+    content["details"]["requests"][0]["verdict"] = ["over-forgotten"]
+    record.write_text(json.dumps(content))
+    assert main(["status", "--project", folder]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "first change method or [settings] in expunge.toml; then" in out and "raise" not in out
+
+
+def test_numbers_of_requests_become_ranges():
+    assert numbers_text([]) == "" and numbers_text([7]) == "7" and numbers_text([1, 2]) == "1 and 2"
+    assert numbers_text([1, 2, 5]) == "1, 2 and 5" and numbers_text([1, 2, 3]) == "1-3"
+    assert numbers_text([1, *range(4, 41), 50]) == "1, 4-40 and 50"
+    assert _waiting_text(dict.fromkeys(range(1, 6), 2)).startswith(
+        "request 1 (2 samples), request 2 (2 samples)"
+    )
+    assert _waiting_text(dict.fromkeys(range(1, 41), 2)) == "requests 1-40 (2 samples each)"
+    assert (
+        _waiting_text({**dict.fromkeys(range(1, 41), 2), 50: 1200})
+        == "requests 1-40 and 50 (2 to 1,200 samples each)"
+    )
+    assert direction_without_effect([["unknown"], []]) == "raise"
+    assert direction_without_effect([["unknown"], ["over-forgotten"]]) == ""
 
 
 def test_the_settings_to_change_are_named():

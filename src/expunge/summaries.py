@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -76,3 +76,20 @@ def _number(value: Any) -> str:
         return f"{value:.2f}" if math.isfinite(value) else "–"
     except OverflowError:
         return "–"
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Return numbers, such as those of requests, as words. Three or more that follow each other become a range.
+
+    Example:
+        >>> numbers_text([1, 2, 5]), numbers_text([1, 2, 3, 4, 9])
+        ('1, 2 and 5', '1-4 and 9')
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [text for run in runs for text in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)

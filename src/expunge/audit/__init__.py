@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from .evaluation import Evaluation as Evaluation
     from .evaluation import evaluate as evaluate
     from .evaluation import gaps as gaps
-    from .grounds import Tolerances as Tolerances
     from .measure import Measure as Measure
     from .measure import find_measure as find_measure
     from .measure import measure_names as measure_names
+    from .over_forgotten import Tolerances as Tolerances
     from .result import AuditResult as AuditResult
     from .result import Grounds as Grounds
     from .standard import audit as audit

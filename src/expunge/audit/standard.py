@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..records.statistics import contradicted
+from ..summaries import numbers_text
 from ..tasks.task import Task
 from ..torch_utils.prepared import plain_model
 from ..tracking.by_name import TrackerLike
@@ -23,9 +24,13 @@ from .earlier_requests import earlier_entries, not_scored
 from .evaluation import BINS, Evaluation, evaluate, gaps
 from .examples import embeddings, examples
 from .feature_gap import feature_figures, feature_gap
-from .grounds import Tolerances, find_grounds
+from .grounds import find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
+from .over_forgotten import Tolerances
 from .result import AuditResult
+
+# requests that wait, of which a sentence names each with the number of its samples
+SHOWN_WAITING = 5
 
 
 def audit(
@@ -184,6 +189,15 @@ def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str,
     return details
 
 
+def _waiting_text(waiting: Mapping[int, int]) -> str:
+    """Return {number of a request: number of its samples} as words. Long lists become ranges of numbers."""
+    if len(waiting) <= SHOWN_WAITING:
+        return ", ".join(f"request {n} ({k:,} samples)" for n, k in waiting.items())
+    least, most = min(waiting.values()), max(waiting.values())
+    each = f"{least:,} to {most:,} samples each" if least < most else f"{most:,} samples each"
+    return f"requests {numbers_text(sorted(waiting))} ({each})"
+
+
 def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that these evaluations cannot tell."""
     limits = chance_limits(given)
@@ -195,8 +209,9 @@ def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) 
     if "original" not in given:
         limits.append("No original model was given. The audit cannot tell how much accuracy unlearning cost.")
     if split.waiting:
-        listed = ", ".join(f"request {n} ({k:,} samples)" for n, k in split.waiting.items())
-        limits.append(f"Left out of retain and validation set, because they wait: {listed}.")
+        limits.append(
+            f"Left out of retain and validation set, because they wait: {_waiting_text(split.waiting)}."
+        )
     if not len(split.test_forgotten) and split.forget_classes:
         limits.append(
             "The test set has no samples of the forgotten class. The audit cannot tell whether the model recognises unseen "

@@ -21,9 +21,10 @@ from ..torch_utils.prepared import plain_model
 from ..training.method import Method
 from .evaluation import Evaluation, evaluate
 from .features import feature_audit
-from .grounds import Tolerances, find_grounds
+from .grounds import find_grounds
 from .interclass_confusion import interclass_confusion
 from .label_only import label_only
+from .over_forgotten import Tolerances
 from .relearning import relearning_delay
 from .result import Scores
 from .shadow_attacks import population_attacks

@@ -14,7 +14,8 @@ from typing import Any
 from ..data.split import Goal
 from ..errors import ExpungeError
 from ..records.statistics import HEADLINE, contradicted, limit_gap, stat
-from .grounds import UNKNOWN_SIZE, grounds_of_scores
+from .grounds import grounds_of_scores
+from .over_forgotten import UNKNOWN_SIZE
 from .result import Grounds
 from .strong_findings import Word, sampling_error, strong_findings
 from .verdict_sentences import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..audit.grounds import Tolerances
+from ..audit.over_forgotten import Tolerances
 from ..audit.strong import strong_audit, with_strong
 from ..audit.strong_settings import StrongSettings
 from ..audit.verdict import Verdict, verdict

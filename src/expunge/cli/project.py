@@ -16,7 +16,7 @@ from .checks import problems_of
 from .invocation import command_line
 from .project_answer import show_answer, show_not_answered
 from .project_flags import ForgetFlags, InitFlags, entries_of
-from .project_tables import numbers_text, on_requests, print_plan, print_requests, print_status_json
+from .project_tables import on_requests, print_plan, print_requests, print_status_json
 from .settings_flags import FLAT, REQUIRED
 from .terminal import notice
 from .track_flags import TRACK, TrackFlags
@@ -202,17 +202,15 @@ def _print_remarks(
 
 
 def _print_not_shown(not_shown: Sequence[ProjectRequest], project: Path) -> None:
-    from ..projects.no_effect import remedy
+    from ..projects.no_effect import direction_without_effect, remedy, unshown_text, verdicts_of
 
     if len(not_shown) == 1:
         print(f"request {not_shown[0].number}: {_not_shown(not_shown[0])}")
     elif not_shown:
-        numbers = numbers_text(r.number for r in not_shown)
-        print(
-            f"requests {numbers}: the scores of their audits do not show that they are forgotten (UA and MIA above)"
-        )
+        print(f"{unshown_text([r.number for r in not_shown])} (UA and MIA above)")
     if not_shown:
-        print(f"to answer such a request better: {remedy(project)}")
+        direction = direction_without_effect(verdicts_of(project, not_shown))
+        print(f"to answer such a request better: {remedy(project, direction=direction)}")
 
 
 def _open_remarks(requests: Sequence[ProjectRequest]) -> Iterator[tuple[int, str]]:

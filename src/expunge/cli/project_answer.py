@@ -72,14 +72,16 @@ def _show_requests(entries: Sequence[ProjectRequest], verdicts: Mapping[int, str
 
 def _show_no_effect(project: Project, found: Answer) -> None:
     """Repeat at the end which requests are done without a shown effect, and what to change."""
-    from ..projects.no_effect import NO_EFFECT, not_shown, remedy
+    from ..projects.no_effect import direction_without_effect, remedy, unshown_text, verdicts_of
 
-    unsure = not_shown(found)
-    for number in unsure:
-        print(f"request {number}: {NO_EFFECT}")
-    if unsure:
-        method = found.outcome.method
-        print(f"to answer it better: {remedy(project.path, method.search if method else ())}")
+    unsure = [entry for entry in found.entries if entry.not_shown and entry.state == "done"]
+    if not unsure:
+        return
+    print(unshown_text([entry.number for entry in unsure]))
+    direction = direction_without_effect(verdicts_of(project.path, unsure))
+    method = found.outcome.method if found.outcomes else None
+    it = "it" if len(unsure) == 1 else "such a request"
+    print(f"to answer {it} better: {remedy(project.path, method.search if method else (), direction)}")
 
 
 def _show_loss(project: Project, outcomes: Sequence[Outcome], *, delivered: bool = True) -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..receipts.limits import visible
+from ..summaries import numbers_text
 from .console import table_console
 
 # longest subject that surely stays on one line
@@ -73,12 +74,6 @@ def on_requests(remarks: Iterable[tuple[int, str]], stream: TextIO) -> None:
         several, colon = len(own) > 1, remark.startswith(":")
         link = ("" if colon else " ") if not several else ", each" if colon else ": each "
         print(f"request{'s' * several} {numbers_text(own)}{link}{visible(remark)}", file=stream)
-
-
-def numbers_text(numbers: Iterable[int]) -> str:
-    """Return numbers of requests as words: "1, 2 and 5"."""
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def print_status_json(found: ProjectStatus) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..audit.evaluation import Evaluation, evaluate
-from ..audit.grounds import Tolerances
 from ..audit.measure import Measure, MeasureLike, make_measure, make_measures
+from ..audit.over_forgotten import Tolerances
 from ..audit.result import AuditResult
 from ..audit.standard import check_references, summarize
 from ..data.past_requests import remember_scores

@@ -25,7 +25,7 @@ from ..report import write_report
 from .answered import Answer, Setting
 from .folder import MODELS, REPORT, sha256
 from .ledger_limits import signing_key
-from .no_effect import NO_EFFECT, changes, not_shown
+from .no_effect import NO_EFFECT, changes, direction_without_effect, not_shown
 from .prepared import Prepared
 from .request_scores import apply_audit, numbers_of, renumber
 from .requests import ProjectRequest, audit_file
@@ -89,7 +89,10 @@ def deliver(
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             part_audit = rewrite(found.parts[at].audit_of(found.record, owner))
             audit = part_audit.save(audit_file(out, entry.number))
-        remark = f"{NO_EFFECT}; {changes(setting.method.search)}" if entry.number in unsure else ""
+        remark = ""
+        if entry.number in unsure:
+            direction = direction_without_effect([found.parts[at].verdict["words"]])
+            remark = f"{NO_EFFECT}; {changes(setting.method.search, direction)}"
         _attach(ledger, entry, own.forget.ids, remark, {**evidence, "audit": audit, "known": known})
     _write_report(work / REPORT, latest, found)
     return {

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from ..errors import ExpungeError
+from ..records.record import Record
+from ..summaries import numbers_text
+from .folder import MODELS
 
 if TYPE_CHECKING:
     from .answered import Answer
+    from .requests import ProjectRequest
 
 Direction = Literal["raise", "lower", ""]
 # settings that make a run do more if they are raised, whatever the method
@@ -61,14 +69,50 @@ def direction_of(reasons: Iterable[str]) -> Direction:
     return "lower" if found == {"lower"} else ""
 
 
-def remedy(project: object, settings: Iterable[str] = ()) -> str:
-    """Return what a user can do about a request whose run shows no effect, step by step.
+def direction_without_effect(verdicts: Iterable[Iterable[str]]) -> Direction:
+    """Return in which direction to change the settings of runs that show no effect. Empty if one of them forgot too much.
+
+    Args:
+        verdicts: The words of the verdict on each request.
+    """
+    return "" if any("over-forgotten" in words for words in verdicts) else "raise"
+
+
+def verdicts_of(project: Path, requests: Iterable[ProjectRequest]) -> list[list[str]]:
+    """Return the words of the verdicts on the runs that answered some requests. Records that are missing are left out.
+
+    A request that shares the answer of another one shares its verdict.
+
+    Args:
+        project: The folder of the project.
+        requests: The requests.
+    """
+    words: list[list[str]] = []
+    own = {(request.run, request.request) for request in requests}
+    for run in sorted({run for run, _ in own}):
+        with suppress(ExpungeError):
+            record = Record.load(project / MODELS / f"{run:04d}.json")
+            entries = record.details.get("requests") or ()
+            words += [e.get("verdict") or [] for e in entries if (run, e["request"]) in own]
+    return words
+
+
+def unshown_text(numbers: Sequence[int]) -> str:
+    """Return that the scores of requests do not show that they are forgotten, as one line."""
+    if len(numbers) == 1:
+        return f"request {numbers[0]}: {NO_EFFECT}"
+    return f"requests {numbers_text(numbers)}: the scores of their audits do not show that they are forgotten"
+
+
+def remedy(project: object, settings: Iterable[str] = (), direction: Direction = "raise") -> str:
+    """Return what a user can do about requests whose runs show no effect, step by step.
 
     Args:
         project: The folder of the project.
         settings: See `changes`.
+        direction: See `direction_without_effect`.
     """
     return (
-        f"first {changes(settings, 'raise')}; then reopen the request (`expunge ledger attach {project}/ledger.db NUMBER --status open`), "
-        f"and then run `expunge forget --project {project} --pending`"
+        f"first {changes(settings, direction)}; then reopen the request "
+        f"(`expunge ledger attach {project}/ledger.db NUMBER --status open`), and then run `expunge forget --project {project} --pending`"
     )

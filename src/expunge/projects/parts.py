@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..audit.confidence_change import ConfidenceChange, confidence_change
 from ..audit.evaluation import Evaluation, gaps
-from ..audit.grounds import find_grounds
+from ..audit.over_forgotten import over_forgotten
 from ..audit.result import Grounds
 from ..audit.verdict import verdict
 from ..data.split import Split
@@ -108,8 +108,9 @@ def parts_of(splits: Sequence[Split], outcomes: Sequence[Outcome]) -> list[Part]
         chosen = torch.isin(outcome.run.split.forget.index, split.forget.index)
         part = [_part(e, split, chosen, c) for e, c in zip(roles, called, strict=True)]
         own, original, again = part[0], part[1], part[2] if len(part) > 2 else None
-        of_part = replace(grounds, over_forgotten=find_grounds(own, None, again).over_forgotten)
-        found.append(Part(split, own, original, again, of_part, False))
+        unjudged = Part(split, own, original, again, replace(grounds, over_forgotten=""), False)
+        told = over_forgotten(own, original, again, requests=len(splits), fresh=unjudged.fresh)
+        found.append(replace(unjudged, grounds=replace(grounds, over_forgotten=told)))
     return found
 
 

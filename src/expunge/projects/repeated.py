@@ -13,6 +13,7 @@ from ..records.record import Record
 from .answered import Answer
 from .earlier import earlier_answer, evidence, follow
 from .folder import Folder
+from .no_effect import NO_EFFECT
 from .prepared import Prepared, Say
 from .requests import ProjectRequest
 
@@ -38,7 +39,9 @@ def answer_by(
     )
     ids = request.what["ids"]
     follow(request, earlier, past)
-    note = f"{text[:-1]}; UA and MIA are those of request {request.scores_of}." if request.scores_of else text
+    more = [f"UA and MIA are those of request {request.scores_of}"] if request.scores_of else []
+    more += [NO_EFFECT] if request.not_shown else []
+    note = f"{'; '.join([text[:-1], *more])}."
     ledger.attach(request.number, ids=ids, note=note, project=True, **files)
     return note
 
