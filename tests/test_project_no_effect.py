@@ -66,9 +66,7 @@ def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_repeat_says_it_too_and_no_advice_raises_what_forgot_too_much(
-    project, tmp_path, capsys, monkeypatch
-):  # noqa: F811
+def test_a_repeat_says_it_too_and_never_raises_too_much(project, tmp_path, capsys, monkeypatch):  # noqa: F811
     folder, ledger = str(project.path), str(project.path / "ledger.db")
 
     def shown(*command):

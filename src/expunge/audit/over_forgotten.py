@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from scipy.special import bdtr
 from torch import Tensor
 
 from ..errors import raise_all
-from .evaluation import Evaluation
 from .strong_findings import sampling_error
 
 # Number of samples that is assumed if `sizes` does not give it.
@@ -22,6 +21,21 @@ QUANTILE = 1.96
 # Largest probability that so few forget samples are right by chance where the model is called over-forgotten. For a few samples,
 # standard errors are no guide: one wrong sample of one is no evidence.
 SIGNIFICANCE = 0.025
+
+
+class Evaluated(Protocol):
+    """What is read of an `Evaluation`: its split, and the predictions on the sets."""
+
+    @property
+    def split(self) -> Any: ...
+    @property
+    def forget(self) -> Any: ...
+    @property
+    def retain(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    @property
+    def test_forgotten(self) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +71,9 @@ class Tolerances:
 
 
 def over_forgotten(
-    unlearned: Evaluation,
-    original: Evaluation | None = None,
-    retrained: Evaluation | None = None,
+    unlearned: Evaluated,
+    original: Evaluated | None = None,
+    retrained: Evaluated | None = None,
     tolerances: Tolerances | None = None,
     requests: int = 1,
     fresh: Tensor | None = None,
@@ -119,7 +133,7 @@ def number(value: Any) -> float | None:
 
 
 def _far_below(
-    evaluation: Evaluation, tolerances: Tolerances, requests: int = 1, among: Tensor | None = None
+    evaluation: Evaluated, tolerances: Tolerances, requests: int = 1, among: Tensor | None = None
 ) -> str:
     """Return that the accuracy on the forget set, or `among` it, is far below that on unseen samples. Else empty."""
     return _told(_pairs(evaluation, among), tolerances, requests)
@@ -131,7 +145,7 @@ def _told(pairs: Sequence[tuple[Tensor, Tensor]], tolerances: Tolerances, reques
     return _sentence(*_compare(pairs), tolerances, *counts, SIGNIFICANCE / requests)
 
 
-def _pairs(evaluation: Evaluation, among: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+def _pairs(evaluation: Evaluated, among: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
     """Return which forget samples (N,), all or `among` them, and which unseen samples (M,) are right, 0 or 1, for each class.
 
     A class without retained or without unseen samples is left out: a model that was trained without it would not recognise

@@ -138,11 +138,11 @@ def _remembered(splits: Sequence[Split], parts: Sequence[Part], outcome: Outcome
     if not parts:
         return requests
     exact = _is_exact(outcome)
-    own = [
-        {
-            "scores": {name: part.scores[name] for name in ("UA", "MIA")},
-            "not_shown": not exact and part.confidence is not None and bool(part.confidence.warning),
-        }
-        for part in parts
+    return [
+        replace(
+            request,
+            scores={name: part.scores[name] for name in ("UA", "MIA")},
+            not_shown=not exact and part.confidence is not None and bool(part.confidence.warning),
+        )
+        for request, part in zip(requests, parts, strict=True)
     ]
-    return [replace(request, **values) for request, values in zip(requests, own, strict=True)]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExpungeError
-from ..receipts.ledger import Ledger
 
 RECEIPT_SUFFIX = ".receipt.json"
 # files of a run, such as models/0002.receipt.json
@@ -25,7 +24,12 @@ def later_files(models: Path, runs: int) -> list[Path]:
 
 
 def later_run_problems(
-    path: Path, state: Mapping[str, Any], models: str, name: str, ledger: Path
+    path: Path,
+    state: Mapping[str, Any],
+    models: str,
+    name: str,
+    ledger: Path,
+    receipts_of: Callable[[Path], Collection[str]],
 ) -> list[str]:
     """Return why a state is older than the files of its models, as one sentence. A run from it would learn later requests again.
 
@@ -35,6 +39,7 @@ def later_run_problems(
         models: Name of the folder of the models.
         name: Name of the file of the state.
         ledger: The ledger of the project.
+        receipts_of: Reads the ids of the receipts that a ledger has.
     """
     last = len(state["models"]) - 1
     if not (files := later_files(path / models, last)):
@@ -51,7 +56,7 @@ def later_run_problems(
         if model and Path(model).is_file()
         else "begin a new project with a model that you train without the samples of all requests"
     )
-    knows = _knows(ledger, files)
+    knows = _knows(ledger, files, receipts_of)
     older = {
         True: f"{name} is",
         False: f"{name} and the ledger are",
@@ -68,13 +73,14 @@ def later_run_problems(
     ]
 
 
-def _knows(ledger: Path, files: Sequence[Path]) -> bool | None:
+def _knows(
+    ledger: Path, files: Sequence[Path], receipts_of: Callable[[Path], Collection[str]]
+) -> bool | None:
     """Return whether a ledger has the receipt of the latest of these runs. None if that cannot be read."""
     receipts = [f for f in files if f.name.endswith(RECEIPT_SUFFIX)]
     if not receipts or not ledger.is_file():
         return None
     try:
-        name = json.loads(receipts[-1].read_text(encoding="utf-8"))["id"]
-        return any(request.receipt == name for request in Ledger(ledger).requests())
+        return json.loads(receipts[-1].read_text(encoding="utf-8"))["id"] in receipts_of(ledger)
     except (OSError, ValueError, KeyError, TypeError, ExpungeError):
         return None

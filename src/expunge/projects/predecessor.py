@@ -11,6 +11,7 @@ from typing import Any
 from ..data.earlier_samples import find_samples
 from ..data.past_requests import PastRequest
 from ..errors import ExpungeError, raise_all
+from ..receipts.ledger import Ledger
 from ..records.checkpoint import Checkpoint
 from ..records.keyed import agrees
 from ..records.request_file import read_requests, requests_path
@@ -71,7 +72,8 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
             f"the latest, {root / files[-1]}."
         )
-    raise_all(later_run_problems(root, state, MODELS, STATE, folder.find(LEDGER, state)))
+    receipts = lambda ledger: {r.receipt for r in Ledger(ledger).requests()}  # noqa: E731
+    raise_all(later_run_problems(root, state, MODELS, STATE, folder.find(LEDGER, state), receipts))
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
     history = folder.find(str(requests_path(Path(files[at]))), state)
     raise_all(
