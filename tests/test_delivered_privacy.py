@@ -1,23 +1,29 @@
 """A person who has the data and a delivered file finds no forgotten id in it: the tests act as this person."""
 
+import copy
 import json
+import pickle
 import re
 import shutil
 
 import pytest
 import torch
 
-from expunge import Project, Split, TensorData
+from expunge import Project, Split, TensorData, unlearn
 from expunge.cli.app import main
+from expunge.data.past_requests import remember_requests, requests_of
 from expunge.data.split_sets import hash_parts
+from expunge.errors import SplitError
+from expunge.methods.finetune import FineTune
 from expunge.methods.salun import SalUn
 from expunge.projects.export import export_model
 from expunge.projects.settings import checked
 from expunge.records.checkpoint import read_checkpoint, write_checkpoint
 from expunge.records.checkpoint_metadata import metadata_for
 from expunge.records.keyed import with_key
-from expunge.records.request_file import read_requests
+from expunge.records.request_file import read_requests, write_requests
 from expunge.sources import load
+from small_problem import vectors
 
 COUNT, MEMBERS = 96, 8
 FACTORY = f"""
@@ -288,3 +294,50 @@ def test_no_name_is_in_what_is_handed_over(office, project):
         assert not words.search(file.read_bytes()), (file, words.search(file.read_bytes()))
     # the control: the private file has them
     assert words.search((office / "m1.requests.json").read_bytes())
+
+
+def test_a_model_that_is_saved_whole_names_no_sample(tmp_path):
+    """`torch.save(model)` and pickle write the requests of the model, which has them as an attribute."""
+    problem = vectors(random=True)
+    x, y = problem.split.train.data.x, problem.split.train.data.labels
+    data = TensorData(
+        x, y, ids=[f"person-{k}" for k in range(60)], groups={"user": [f"jane-{k // 6}" for k in range(60)]}
+    )
+    test = problem.split.test.data
+    first = Split.by_group(data, test, "user", "jane-3", validation=0.1)
+    model = unlearn(problem.model, first, FineTune(epochs=1, batch_size=16, lr=0.01), problem.task)
+    (past,) = requests_of(model)
+    torch.save(model, tmp_path / "whole.pt")
+    raw = (tmp_path / "whole.pt").read_bytes() + pickle.dumps(model)
+    for secret in (*past.ids, "jane-3", past.request, *past.contents):
+        assert secret.encode() not in raw
+    # the control: the model in memory has them, and copies of it too
+    assert (
+        past.ids[0] in str(vars(past))
+        and requests_of(copy.deepcopy(model)) == (past,)
+        and copy.copy(past) is past
+    )
+    loaded = torch.load(tmp_path / "whole.pt", weights_only=False)
+    (kept,) = requests_of(loaded)
+    assert (kept.scenario, kept.ids, kept.withheld, past.withheld) == ("group", (), 6, 0)
+    again = pickle.loads(pickle.dumps(kept))
+    assert again.withheld == 6
+    # a later run is refused until it knows the samples
+    second = Split.by_ids(data, test, ["person-1"], validation=0.1)
+    method = FineTune(epochs=1, batch_size=16, lr=0.01)
+    with pytest.raises(SplitError, match=r"earlier request \(group, 6 samples\) and was pickled since"):
+        unlearn(loaded, second, method, problem.task)
+    write_requests(tmp_path / "model.requests.json", requests_of(model))
+    remember_requests(loaded, read_requests(tmp_path / "model.requests.json"))
+    after = unlearn(loaded, second, method, problem.task)
+    assert [len(r.ids) for r in requests_of(after)] == [6, 1]
+
+
+def test_a_class_request_of_a_pickled_model_needs_no_ids():
+    problem = vectors()
+    method = FineTune(epochs=1, batch_size=16, lr=0.01)
+    model = unlearn(problem.model, problem.split, method, problem.task)
+    loaded = pickle.loads(pickle.dumps(model))
+    data, test = problem.split.train.data, problem.split.test.data
+    after = unlearn(loaded, Split.by_class(data, test, 2, validation=0.1), method, problem.task)
+    assert [r.classes for r in requests_of(after)] == [(1,), (2,)]

@@ -111,7 +111,7 @@ def test_a_state_from_before_the_latest_run_is_refused(answered, tmp_path):
     answered.forget(ids=["p9"], subject="case 3")
     shutil.copy(earlier / "state.json", answered.path / "state.json")
     shutil.copy(earlier / "samples.npz", answered.path / "samples.npz")
-    refused(answered, "knows no run after run 2: state.json and the ledger are older than the models")
+    refused(answered, "knows no run after run 2: state.json is older than the models")
     for file in answered.path.glob("models/0003.*"):
         file.unlink()
     refused(answered, "state.json lacks request 3, which .*ledger.db has as a request of this project")

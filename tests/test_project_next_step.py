@@ -1,10 +1,13 @@
 """What `expunge forget` and a plan say is to be done next."""
 
+import re
+
 import pytest
 
 from expunge.cli import main
 from expunge.cli.project_answer import show_answer
 from expunge.cli.table import earlier_table
+from expunge.errors import ExpungeError, WriteError
 from expunge.projects.effect import apart
 from expunge.projects.requests import NOT_PROVED
 from expunge.projects.wanted import wanted
@@ -126,3 +129,53 @@ def test_a_request_that_is_answered_again_is_no_other_request(answered):
     table = earlier_table(record)
     shown = list(table.columns[0].cells)
     assert [text.partition(" ")[0] for text in shown] == ["2"]
+
+
+def test_an_export_names_what_stands_in_the_way(answered, tmp_path, capsys):
+    """It writes the file all the same: who exports may have a reason."""
+    answered.forget(ids=["p9"])
+
+    def exported(name):
+        assert main(["export", str(tmp_path / name), "--project", str(answered.path)]) == 0
+        assert (tmp_path / name).is_file()
+        return last_line(capsys)
+
+    assert exported("whole.safetensors").startswith("next: hand over both; ")
+    answered.register([wanted(ids=["p30"])])
+    run = f"`expunge forget --project {answered.path} --pending`"
+    waits = exported("waits.safetensors")
+    assert re.match(
+        rf"next: do not hand over the model yet: request \d+ waits. First answer it with {run}. Then hand over both; ",
+        waits,
+    )
+    Ledger(answered.path / "ledger.db").attach(1, status="open", note="asked again")
+    opened = exported("opened.safetensors")
+    assert (
+        "request 1 was reopened in the ledger, request" in opened and f"answer it again with {run}" in opened
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            WriteError(
+                "models/0003.safetensors cannot be written: No space left on device; free some space."
+            ),
+            True,
+        ),
+        (MemoryError("out of memory"), True),
+        (ExpungeError("'p999' is unknown"), False),
+    ],
+)
+def test_an_error_of_the_system_says_that_the_request_was_not_entered(
+    answered, tmp_path, capsys, monkeypatch, error, told
+):
+    def fails(self, *_, **__):
+        raise error
+
+    monkeypatch.setattr(type(answered), "answer", fails)
+    assert forget(answered, "--ids", ids_file(tmp_path, "p20")) != 0
+    assert (
+        "the request was not entered; with --wait, requests are entered first" in capsys.readouterr().err
+    ) == told

@@ -104,6 +104,19 @@ def test_a_request_that_came_back_is_run_again_with_its_repeats(project):
     project.accept()
 
 
+def test_a_repeat_that_is_answered_anew_scores_the_first_request_too(project):
+    """Both name the same samples, so the latest audit is that of both."""
+    project.forget(ids=["p1", "p2"])
+    project.forget(ids=["p1", "p2"])
+    assert [r.run for r in project.status().requests] == [1, 1]
+    ledger(project).attach(2, status="open")
+    found = project.answer(pending=True)
+    first, second = project.status().requests
+    assert (first.run, second.run) == (1, 2) and first.audited == second.audited == 2
+    assert first.now == second.now == {name: found.parts[0].scores[name] for name in ("UA", "MIA")}
+    project.accept()
+
+
 def test_the_command_prints_the_note_and_exits_with_0(project, tmp_path, capsys):
     (tmp_path / "ids.txt").write_text("p1\n")
     words = ["forget", "--project", str(project.path), "--ids", str(tmp_path / "ids.txt")]

@@ -97,7 +97,7 @@ def test_another_spelling_of_a_day_is_refused_by_the_commands(tmp_path, capsys):
         assert "write a day as 2026-01-31" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("mark, name", [(";", "semicolons \\(;\\)"), ("\t", "tabs"), ("|", "bars")])
+@pytest.mark.parametrize("mark, name", [(";", "semicolons \\(;\\)"), ("\t", "tabs"), ("|", "bars \\(\\|\\)")])
 def test_other_separators_than_commas_are_named_once(tmp_path, mark, name):
     """Excel writes semicolons where the comma is the decimal sign. The second row would have three cells."""
     file = tmp_path / "r.csv"

@@ -38,7 +38,10 @@ def reachable(docs: Path, start: str = "index") -> set[str]:
     found, waiting = {start}, [start]
     while waiting:
         file = docs / f"{waiting.pop()}.md"
-        for entry in toctrees(file.read_text(encoding="utf-8")) if file.exists() else []:
+        folder = file.parent.relative_to(docs)
+        for name in toctrees(file.read_text(encoding="utf-8")) if file.exists() else []:
+            # the names on a page begin at its folder
+            entry = str(folder / name)
             new = (
                 {entry}
                 if "*" not in entry

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+# requests that wait, of which a sentence names each with the number of its samples
+SHOWN_WAITING = 5
+
 # limits of one `repr`
 LONGEST_LINE = 120
 MOST_SCORES = 7
@@ -93,3 +96,12 @@ def numbers_text(numbers: Iterable[int]) -> str:
             runs.append([number])
     parts = [text for run in runs for text in ([f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run))]
     return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def waiting_text(waiting: Mapping[int, int]) -> str:
+    """Return {number of a request: number of its samples} as words. Long lists become ranges of numbers."""
+    if len(waiting) <= SHOWN_WAITING:
+        return ", ".join(f"request {n} ({k:,} samples)" for n, k in waiting.items())
+    least, most = min(waiting.values()), max(waiting.values())
+    each = f"{least:,} to {most:,} samples each" if least < most else f"{most:,} samples each"
+    return f"requests {numbers_text(sorted(waiting))} ({each})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..data.past_requests import requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, raise_all
 from ..records.statistics import contradicted
-from ..summaries import numbers_text
+from ..summaries import waiting_text
 from ..tasks.task import Task
 from ..torch_utils.prepared import plain_model
 from ..tracking.by_name import TrackerLike
@@ -28,9 +28,6 @@ from .grounds import find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
 from .over_forgotten import Tolerances
 from .result import AuditResult
-
-# requests that wait, of which a sentence names each with the number of its samples
-SHOWN_WAITING = 5
 
 
 def audit(
@@ -189,15 +186,6 @@ def _classifier_details(given: dict[str, Evaluation], split: Split) -> dict[str,
     return details
 
 
-def _waiting_text(waiting: Mapping[int, int]) -> str:
-    """Return {number of a request: number of its samples} as words. Long lists become ranges of numbers."""
-    if len(waiting) <= SHOWN_WAITING:
-        return ", ".join(f"request {n} ({k:,} samples)" for n, k in waiting.items())
-    least, most = min(waiting.values()), max(waiting.values())
-    each = f"{least:,} to {most:,} samples each" if least < most else f"{most:,} samples each"
-    return f"requests {numbers_text(sorted(waiting))} ({each})"
-
-
 def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) -> list[str]:
     """Return a sentence for everything that these evaluations cannot tell."""
     limits = chance_limits(given)
@@ -209,9 +197,8 @@ def _limits(split: Split, given: dict[str, Evaluation], scores: dict[str, Any]) 
     if "original" not in given:
         limits.append("No original model was given. The audit cannot tell how much accuracy unlearning cost.")
     if split.waiting:
-        limits.append(
-            f"Left out of retain and validation set, because they wait: {_waiting_text(split.waiting)}."
-        )
+        left = waiting_text(split.waiting)
+        limits.append(f"Left out of retain and validation set, because they wait: {left}.")
     if not len(split.test_forgotten) and split.forget_classes:
         limits.append(
             "The test set has no samples of the forgotten class. The audit cannot tell whether the model recognises unseen "

@@ -20,11 +20,14 @@ def export(out: Path, /, *, project: Path = Path(".")) -> None:
         project: The project folder.
     """
     from ..projects.export import export_model
+    from ..projects.project import Project
     from ..records.file_names import beside
+    from .project_answer import in_the_way
 
     raise_all(
         output_problems({"OUT": out, "the receipt": beside(out, ".receipt.json") if out.name else None})
     )
     file, receipt = export_model(project, out, notice)
     print(f"model: {file}\nreceipt: {receipt}")
-    print(f"next: hand over both; `expunge verify {receipt} --model {file}` checks them.")
+    first = in_the_way(Project(project, say=notice), waiting=True)
+    print(f"next: {first}hand over both; `expunge verify {receipt} --model {file}` checks them.")

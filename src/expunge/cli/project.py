@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ..days import is_day, read_day
-from ..errors import ExpungeError, raise_all
+from ..errors import ExpungeError, WriteError, raise_all
 from ..receipts.limits import visible
 from .checks import problems_of
 from .invocation import command_line
@@ -113,6 +113,11 @@ def forget(
         return 1
     except NotAnswered as failed:
         return show_not_answered(project, failed)
+    except Exception as error:
+        # wrong input is refused before anything is done, with --wait too
+        if isinstance(error, WriteError) or not isinstance(error, ExpungeError):
+            _print_interrupted(len(requests), flags.pending)
+        raise
     return show_answer(project, found)
 
 

@@ -124,7 +124,7 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
         return f"give what is missing, or {_again(project)}"
     if found.skipped:
         return "do what the notes above say of each request that stays open."
-    by_earlier, first = _earlier_receipts(project, found, model), _in_the_way(project)
+    by_earlier, first = _earlier_receipts(project, found, model), in_the_way(project)
     if not found.outcomes:
         return f"{first}hand over the receipt of the run that answers the request: {by_earlier}."
     receipt = _receipt(project, model)
@@ -138,8 +138,13 @@ def _next_step(project: Project, found: Answer, model: str) -> str:
     )
 
 
-def _in_the_way(project: Project) -> str:
-    """Return which answered requests the latest model does not serve, and what to do first; empty if it serves all."""
+def in_the_way(project: Project, *, waiting: bool = False) -> str:
+    """Return which answered requests the latest model does not serve, and what to do first; empty if it serves all.
+
+    Args:
+        project: The project.
+        waiting: Name requests that wait, too.
+    """
     found = project.status()
     again = {r.number: f"request {r.number} was reopened in the ledger" for r in found.reopened}
     again |= {r.number: f"request {r.number} came back" for r in found.came_back}
@@ -147,12 +152,14 @@ def _in_the_way(project: Project) -> str:
         r.number: f"request {r.number} is not proved (missing: {'; '.join(map(visible, r.missing))})"
         for r in found.not_proved
     }
-    if not again and not lacking:
+    waits = {r.number: f"request {r.number} waits" for r in found.waiting} if waiting else {}
+    if not (texts := {**again, **lacking, **waits}):
         return ""
-    texts = {**again, **lacking}
     reasons = ", ".join(texts[number] for number in sorted(texts))
     run = f"`expunge forget --project {project.path} --pending`"
     steps = [f"answer {_it(again)} again with {run}"] if again else []
+    if waits and not again:
+        steps.append(f"answer {_it(waits)} with {run}")
     if lacking:
         steps.append(
             f"give what {_it(lacking)} lack{'s' * (len(lacking) == 1)} (`expunge ledger attach`), or change method or [settings] in "

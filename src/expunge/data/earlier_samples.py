@@ -23,7 +23,7 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
     every sample of the classes belongs to it, also a new one.
 
     Raises:
-        SplitError: The ids of a request are positions, and the data has changed since.
+        SplitError: The ids of a request are positions, and the data has changed since. Or the model was pickled, which leaves its ids out.
     """
     fingerprint = train.fingerprint()
     problems = [
@@ -33,6 +33,13 @@ def find_samples(requests: Sequence[PastRequest], train: Data, test: Data) -> li
         if r.data and r.data != fingerprint
     ]
     problems = problems or changed_problems(requests, train)
+    problems += [
+        f"the model answered an earlier request ({r.scenario}, {r.withheld:,} samples) and was pickled since, which leaves the ids out; "
+        "give them back, so that no later run learns these samples again: remember_requests(model, read_requests(FILE)), with the file "
+        "that write_requests(FILE, requests_of(model)) or the run wrote."
+        for r in requests
+        if r.withheld and not r.classes
+    ]
     if train.ids is None:
         problems += [
             f"an earlier request ({r.scenario}, {len(r.ids):,} samples) names its samples by ids such as '{r.ids[0]}', and the "

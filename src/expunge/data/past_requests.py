@@ -6,6 +6,7 @@ that it never trains on them.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -65,11 +66,39 @@ class PastRequest:
         """Return the request itself, as it never changes: a copy of a model with many requests takes no time for them."""
         return self
 
+    def __copy__(self) -> PastRequest:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what a model that leaves the house may say: a file that `torch.save(model, ...)` wrote names no samples."""
+        shown = (self.scenario, self.goal, self.classes, self.method, self.receipt, self.commitment)
+        return _withheld, (secrets.token_hex(32), len(self.ids) or self.withheld, *shown)
+
+    @property
+    def withheld(self) -> int:
+        """Number of its samples whose ids a pickled model does not say. 0 for a request with its ids."""
+        return int(self.description.get("withheld", 0))
+
     def public(self) -> dict[str, Any]:
         """Return what a checkpoint that leaves the house may say of the request: no ids, no names of groups."""
         private = ("ids", "data", "description", "scores", "contents", "not_shown")
         shown = {k: v for k, v in vars(self).items() if k not in private}
         return {**shown, "classes": list(self.classes), "count": len(self.ids)}
+
+
+def _withheld(
+    token: str,
+    count: int,
+    scenario: str,
+    goal: Goal,
+    classes: tuple[int, ...],
+    method: str,
+    receipt: str,
+    root: str,
+) -> PastRequest:
+    """Return a request of a pickled model. Its ids are not with it, and a random text stands for its hash."""
+    told = {"withheld": count}
+    return PastRequest(token, scenario, goal, (), "", classes, method, told, receipt=receipt, commitment=root)
 
 
 class _Requests(tuple[PastRequest, ...]):

@@ -61,19 +61,18 @@ def make_folder(
         problems += [f"sign_key: {text}" for text in error.problems]
     raise_all(problems)
     assert read is not None and source is not None
-    answered, key = _answered(settings, read, source, history, say), key_of(read, history)
-    answered = with_known_audits(answered, before)
+    answered = with_known_audits(_answered(settings, read, source, history, say), before)
     with _work_folder(path) as work:
         (work / MODELS).mkdir()
         name = f"{MODELS}/0000{file.suffix}"
         shutil.copyfile(file, work / name)
         begin_form(work / FORM_FOLDER, checkpoint, read, say)
+        key = key_of(read, history)
         kept = write_requests(requests_path(work / name), answered, key) if answered else None
         drawn = begin(work, settings, source, read, answered, before, say, key)
         (work / SETTINGS).write_text(_with_modules(settings).to_toml(), encoding="utf-8")
         model = {"file": name, "sha256": sha256(work / name), "receipt": ""}
-        ledger = Ledger(work / LEDGER, create=True)
-        write_limits(ledger, settings, lambda _: None)
+        write_limits(ledger := Ledger(work / LEDGER, create=True), settings, lambda _: None)
         state = {
             "ledger": str(ledger.head()),
             "models": [{**model, "requests": sha256(kept) if kept else ""}],

@@ -89,10 +89,7 @@ def deliver(
             owner = part_of(ledger.request(entry.number), own.request, own.forget.ids, secret)
             part_audit = rewrite(found.parts[at].audit_of(found.record, owner))
             audit = part_audit.save(audit_file(out, entry.number))
-        remark = ""
-        if entry.number in unsure:
-            direction = direction_without_effect([found.parts[at].verdict["words"]])
-            remark = f"{NO_EFFECT}; {changes(setting.method.search, direction)}"
+        remark = _remark(found, at, setting) if entry.number in unsure else ""
         _attach(ledger, entry, own.forget.ids, remark, {**evidence, "audit": audit, "known": known})
     _write_report(work / REPORT, latest, found)
     return {
@@ -101,6 +98,12 @@ def deliver(
         "receipt": receipt.id,
         "requests": sha256(requests),
     }
+
+
+def _remark(found: Answer, at: int, setting: Setting) -> str:
+    """Return for the ledger that a request shows no effect, and what to change."""
+    direction = direction_without_effect([found.parts[at].verdict["words"]])
+    return f"{NO_EFFECT}; {changes(setting.method.search, direction)}"
 
 
 def _write_report(path: Path, latest: Prepared, found: Answer) -> None:
@@ -182,6 +185,11 @@ def mark_answered(
         entry.tried = prepared.settings.attempt(len(entry.what["ids"]))
         entry.answered(run, past, remembered)
     known = [r for r in prepared.requests if r not in entries]
+    # requests for the same samples share the run, and no other audit scores them
+    scores = {past.request: past.scores for past in found.requests}
+    for entry in known:
+        if entry.request in scores and entry.state != "waiting":
+            entry.now, entry.audited = dict(scores[entry.request]), run
     for entry in apply_audit(known, found.earlier, run):
         # the ledger has reopened it where it found its receipt in the audit
         if ledger.request(entry.number).status == "done":

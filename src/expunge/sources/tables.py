@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ExpungeError, MissingExtra, raise_all
 from .regular_files import check_inflated, check_regular
+from .separators import other_separator
 from .spec import TABLE_SUFFIXES
 
 # problems that a message lists for one file
@@ -24,8 +25,6 @@ SHOWN_PROBLEMS = 20
 FIELD_LIMIT = 2**31 - 1
 # characters of a cell that a message shows
 SHOWN_CHARACTERS = 40
-# separators of cells, by the names that messages give them
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -150,7 +149,7 @@ def _read_csv(
             if not cells:
                 continue
             if header is None:
-                if wrong := _other_separator(cells, delimiter):
+                if wrong := other_separator(cells, delimiter):
                     # each row would be a problem of its own
                     problems.append(wrong)
                     return
@@ -173,18 +172,6 @@ def _read_csv(
                 yield start, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         problems.append(f"line {line} cannot be read: {error}; check the quotes there.")
-
-
-def _other_separator(header: list[str], delimiter: str) -> str:
-    """Return that a header is one cell because the file has another separator, as a sentence. Excel writes the one of the country."""
-    mark = next((m for m in SEPARATORS if m != delimiter and m in header[0]), "") if len(header) == 1 else ""
-    if not mark:
-        return ""
-    shown = "" if mark == "\t" else f" ({mark})"
-    return (
-        f"the cells are separated by {SEPARATORS[mark]}{shown}, and not by {SEPARATORS[delimiter]}: save the file with "
-        f"{SEPARATORS[delimiter]} between the cells (the header is {header[0][:SHOWN_CHARACTERS]!r})."
-    )
 
 
 def _fits_unquoted(lines: list[str], columns: int) -> bool:
