@@ -7,7 +7,6 @@ import json
 import pytest
 
 from expunge.audit.confidence_change import ConfidenceChange
-from expunge.audit.standard import _waiting_text
 from expunge.cli.app import main
 from expunge.errors import ExpungeError
 from expunge.projects.no_effect import (
@@ -17,7 +16,7 @@ from expunge.projects.no_effect import (
     direction_without_effect,
     unshown_text,
 )
-from expunge.summaries import numbers_text
+from expunge.summaries import numbers_text, waiting_text
 from project_office import office, project  # noqa: F401
 
 
@@ -98,12 +97,12 @@ def test_numbers_of_requests_become_ranges():
     assert numbers_text([]) == "" and numbers_text([7]) == "7" and numbers_text([1, 2]) == "1 and 2"
     assert numbers_text([1, 2, 5]) == "1, 2 and 5" and numbers_text([1, 2, 3]) == "1-3"
     assert numbers_text([1, *range(4, 41), 50]) == "1, 4-40 and 50"
-    assert _waiting_text(dict.fromkeys(range(1, 6), 2)).startswith(
+    assert waiting_text(dict.fromkeys(range(1, 6), 2)).startswith(
         "request 1 (2 samples), request 2 (2 samples)"
     )
-    assert _waiting_text(dict.fromkeys(range(1, 41), 2)) == "requests 1-40 (2 samples each)"
+    assert waiting_text(dict.fromkeys(range(1, 41), 2)) == "requests 1-40 (2 samples each)"
     assert (
-        _waiting_text({**dict.fromkeys(range(1, 41), 2), 50: 1200})
+        waiting_text({**dict.fromkeys(range(1, 41), 2), 50: 1200})
         == "requests 1-40 and 50 (2 to 1,200 samples each)"
     )
     assert direction_without_effect([["unknown"], []]) == "raise"
