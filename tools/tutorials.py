@@ -25,6 +25,11 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "tutorials"
 # seconds that one cell may take
 LIMIT = 1200
+# the lexer of IPython knows `!command` and `%magic`
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3"},
+}
 # `!command` of IPython goes on after a command that failed
 STRICT = """
 def _strict(command, system=get_ipython().system):
@@ -53,7 +58,7 @@ def run(path: Path) -> tuple[Any, float]:
 
 def tidied(notebook: Any, folder: str) -> Any:
     """Return a notebook without what differs in every run: times of cells, progress bars, and the names of temporary folders."""
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    notebook.metadata = METADATA
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             cell.execution_count = None
