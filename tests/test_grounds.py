@@ -11,8 +11,9 @@ from torch import nn
 from expunge import Classification, ExpungeError, Split, audit
 from expunge.audit.evaluation import evaluate
 from expunge.audit.grounds import find_grounds, reference_problem
-from expunge.audit.over_forgotten import Tolerances, _told, over_forgotten
+from expunge.audit.over_forgotten import _told, over_forgotten
 from expunge.audit.result import Grounds
+from expunge.audit.tolerances import Tolerances
 from expunge.audit.verdict import verdict
 from expunge.cli.table import result_table
 from expunge.data.past_requests import PastRequest, remember_requests

@@ -16,8 +16,9 @@ from expunge.audit.confidence_change import SIGNIFICANCE as PERMUTATION
 from expunge.audit.confidence_change import confidence_change
 from expunge.audit.earlier_requests import SIGNIFICANCE as CAME_BACK
 from expunge.audit.earlier_requests import _better_than_chance
-from expunge.audit.over_forgotten import Tolerances, _compare, _sentence
+from expunge.audit.over_forgotten import _compare, _sentence
 from expunge.audit.strong_findings import auc_noise, sampling_error
+from expunge.audit.tolerances import Tolerances
 from expunge.audit.verdict import allowed_distance
 from expunge.data.likeness import Likeness, Target, effective_size, standard_error
 from expunge.projects.effect import SIGNIFICANCE as REMEMBERED

@@ -26,13 +26,20 @@ def ids_file(tmp_path, *names):
     return str(file)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_it_is_repeated_everywhere_and_the_advice_works(project, tmp_path, capsys, monkeypatch):  # noqa: F811
-    folder, ledger = str(project.path), str(project.path / "ledger.db")
+@pytest.fixture
+def shown(capsys):
+    """What a command prints, on one line, after the check that it ends with 0."""
 
-    def shown(*command):
+    def run(*command):
         assert main(list(command)) == 0
         return " ".join(capsys.readouterr().out.split())
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_repeated_everywhere_and_the_advice_works(project, tmp_path, shown, monkeypatch):  # noqa: F811
+    folder, ledger = str(project.path), str(project.path / "ledger.db")
 
     monkeypatch.setattr(ConfidenceChange, "warning", "The scores show nothing.")
     out = shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1", "p2"))
@@ -65,12 +72,8 @@ def test_a_run_with_an_effect_says_none_of_it(project, tmp_path, capsys, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_repeat_says_it_too_and_never_raises_too_much(project, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_a_repeat_says_it_too_and_never_raises_too_much(project, tmp_path, shown, capsys, monkeypatch):  # noqa: F811
     folder, ledger = str(project.path), str(project.path / "ledger.db")
-
-    def shown(*command):
-        assert main(list(command)) == 0
-        return " ".join(capsys.readouterr().out.split())
 
     monkeypatch.setattr(ConfidenceChange, "warning", "The scores show nothing.")
     shown("forget", "--project", folder, "--ids", ids_file(tmp_path, "p1", "p2"))

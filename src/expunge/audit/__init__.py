@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from .measure import Measure as Measure
     from .measure import find_measure as find_measure
     from .measure import measure_names as measure_names
-    from .over_forgotten import Tolerances as Tolerances
     from .result import AuditResult as AuditResult
     from .result import Grounds as Grounds
     from .standard import audit as audit
     from .standard import summarize as summarize
+    from .tolerances import Tolerances as Tolerances
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Evaluation": "evaluation",
         "Grounds": "result",
         "Measure": "measure",
-        "Tolerances": "grounds",
+        "Tolerances": "tolerances",
         "audit": "standard",
         "evaluate": "evaluation",
         "find_measure": "measure",

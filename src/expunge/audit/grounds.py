@@ -9,9 +9,10 @@ from ..data.past_requests import requests_of
 from ..data.split import Goal
 from ..torch_utils.module_state import same_buffers, same_parameters
 from .evaluation import Evaluation
-from .over_forgotten import UNKNOWN_SIZE, Tolerances, number, over_forgotten, over_forgotten_by_scores
+from .over_forgotten import UNKNOWN_SIZE, number, over_forgotten, over_forgotten_by_scores
 from .result import Grounds
 from .strong_findings import sampling_error
+from .tolerances import Tolerances
 
 # Scores of a reference that must be near the original's, and the set of the split that each is a share of.
 COMPARED = {"RA": "retain", "TA": "test"}

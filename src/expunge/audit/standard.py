@@ -26,8 +26,8 @@ from .examples import embeddings, examples
 from .feature_gap import feature_figures, feature_gap
 from .grounds import find_grounds
 from .measure import Measure, MeasureLike, compute_measures, make_measures
-from .over_forgotten import Tolerances
 from .result import AuditResult
+from .tolerances import Tolerances
 
 
 def audit(

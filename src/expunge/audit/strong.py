@@ -24,12 +24,12 @@ from .features import feature_audit
 from .grounds import find_grounds
 from .interclass_confusion import interclass_confusion
 from .label_only import label_only
-from .over_forgotten import Tolerances
 from .relearning import relearning_delay
 from .result import Scores
 from .shadow_attacks import population_attacks
 from .shadows import Shadows
 from .strong_settings import ATTACKS, WITH_SHADOWS, StrongSettings
+from .tolerances import Tolerances
 from .verdict import Verdict, verdict
 
 

@@ -11,7 +11,7 @@ from .checks import problems_of
 from .settings_flags import with_help
 
 if TYPE_CHECKING:
-    from ..audit.over_forgotten import Tolerances
+    from ..audit.tolerances import Tolerances
 
 StrongFlags: Any = with_help(StrongSettings)
 
@@ -58,7 +58,7 @@ class AuditFlags:
     @property
     def tolerances(self) -> Tolerances:
         """The tolerances of the audit."""
-        from ..audit.over_forgotten import Tolerances
+        from ..audit.tolerances import Tolerances
 
         return Tolerances(reference=self.reference_tolerance)
 

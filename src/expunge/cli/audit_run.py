@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ..audit.over_forgotten import Tolerances
 from ..audit.strong import strong_audit, with_strong
 from ..audit.strong_settings import StrongSettings
+from ..audit.tolerances import Tolerances
 from ..audit.verdict import Verdict, verdict
 from ..errors import raise_all
 from ..methods.retrain import Retrain

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..data.past_requests import answered_by
 from ..data.split import Split
 from ..errors import ExpungeError
 from ..models import build
@@ -218,5 +219,5 @@ class DemoSeed:
         metadata = metadata_for(role, self.split, outcome.method, self.seed, key=key)
         write_checkpoint(file, outcome.model.state_dict(), metadata=metadata)
         if role != "original":
-            write_requests(requests_path(file), [self.split.as_request(outcome.record.method)], key)
+            write_requests(requests_path(file), answered_by(self.split, outcome.record.method), key)
         self._record(outcome).save(self.out / f"{label}{suffix}.json")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from ..data.past_requests import answered_by
 from ..data.split import Split
 from ..errors import raise_all
 from ..methods.retrain import Retrain
@@ -140,8 +141,7 @@ def _write(out: Path, outcome: Outcome, role: Role, split: Split, recipe: Retrai
     lines = write_outcome(out, outcome, metadata)
     if role == "original":
         return lines
-    answered = [*(e.past for e in split.earlier), split.as_request(recipe.name())]
-    path = write_requests(requests_path(out), answered, key)
+    path = write_requests(requests_path(out), answered_by(split, recipe.name()), key)
     return [*lines, f"requests: {path} (keep it private; it holds the forgotten ids)"]
 
 

@@ -42,12 +42,18 @@ def stored_classes(content: Any) -> dict[str, list[str]]:
         >>> stored_classes({"hyper_parameters": {"class_to_idx": {"ship": 0, "cat": 1}}})
         {'hyper_parameters.class_to_idx': ['ship', 'cat']}
     """
-    found = {}
-    for place, value in _entries(content, ""):
-        names = _numbered(value)
-        if names and len({plain_name(n) for n in names}) == len(names) > 1:
-            found[place] = names
-    return found
+    found = {place: class_names(value) for place, value in _entries(content, "")}
+    return {place: names for place, names in found.items() if names}
+
+
+def class_names(value: Any) -> list[str]:
+    """Return class names in the order of their numbers. Empty if there are not at least two different ones.
+
+    Args:
+        value: A list of names, a dict of names and numbers, or a text of JSON or with commas.
+    """
+    names = _numbered(value) or []
+    return names if len({plain_name(n) for n in names}) == len(names) > 1 else []
 
 
 def remember_classes(model: nn.Module, name: str, classes: Mapping[str, list[str]]) -> None:

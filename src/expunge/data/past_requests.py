@@ -7,9 +7,9 @@ that it never trains on them.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -148,6 +148,25 @@ class EarlierRequest:
 def joined(places: Iterable[bytes]) -> Tensor:
     """Return the positions (n,) of several requests, one after the other."""
     return torch.from_numpy(np.frombuffer(b"".join(places), np.int64).copy())
+
+
+class _Drawn(Protocol):
+    """What is read of a split: the requests before it, and itself as a request."""
+
+    @property
+    def earlier(self) -> Sequence[EarlierRequest]: ...
+    def as_request(self, method: str, *, with_contents: bool = False) -> PastRequest: ...
+
+
+def answered_by(split: _Drawn, method: str, *, with_contents: bool = False) -> list[PastRequest]:
+    """Return the requests that a model has answered after a run on a split: the earlier ones, and that of the split.
+
+    Args:
+        split: The split.
+        method: Name of the method.
+        with_contents: See `Split.as_request`.
+    """
+    return [*(e.past for e in split.earlier), split.as_request(method, with_contents=with_contents)]
 
 
 def requests_of(model: nn.Module) -> tuple[PastRequest, ...]:

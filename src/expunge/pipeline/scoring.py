@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from ..audit.evaluation import Evaluation, evaluate
 from ..audit.measure import Measure, MeasureLike, make_measure, make_measures
-from ..audit.over_forgotten import Tolerances
 from ..audit.result import AuditResult
 from ..audit.standard import check_references, summarize
+from ..audit.tolerances import Tolerances
 from ..data.past_requests import remember_scores
 from ..data.split import Split
 from ..errors import ExpungeError

@@ -73,8 +73,7 @@ def file_problems(folder: Folder, state: dict[str, Any], *, sealed: bool = True)
         state: Its state.
         sealed: Whether the state must have the seal of Expunge.
     """
-    receipts = lambda ledger: {r.receipt for r in Ledger(ledger).requests()}  # noqa: E731
-    if later := later_run_problems(folder.path, state, MODELS, STATE, folder.find(LEDGER, state), receipts):
+    if later := later_run_problems(folder.path, state, MODELS, STATE, folder.find(LEDGER, state), Ledger):
         # what else is wrong follows from the older state
         return later
     of_ledger = _ledger_problems(folder, state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def later_run_problems(
     models: str,
     name: str,
     ledger: Path,
-    receipts_of: Callable[[Path], Collection[str]],
+    open_ledger: Callable[[Path], Any],
 ) -> list[str]:
     """Return why a state is older than the files of its models, as one sentence. A run from it would learn later requests again.
 
@@ -39,7 +39,7 @@ def later_run_problems(
         models: Name of the folder of the models.
         name: Name of the file of the state.
         ledger: The ledger of the project.
-        receipts_of: Reads the ids of the receipts that a ledger has.
+        open_ledger: Makes a `Ledger` of its path.
     """
     last = len(state["models"]) - 1
     if not (files := later_files(path / models, last)):
@@ -56,7 +56,7 @@ def later_run_problems(
         if model and Path(model).is_file()
         else "begin a new project with a model that you train without the samples of all requests"
     )
-    knows = _knows(ledger, files, receipts_of)
+    knows = _knows(ledger, files, open_ledger)
     older = {
         True: f"{name} is",
         False: f"{name} and the ledger are",
@@ -73,14 +73,13 @@ def later_run_problems(
     ]
 
 
-def _knows(
-    ledger: Path, files: Sequence[Path], receipts_of: Callable[[Path], Collection[str]]
-) -> bool | None:
+def _knows(ledger: Path, files: Sequence[Path], open_ledger: Callable[[Path], Any]) -> bool | None:
     """Return whether a ledger has the receipt of the latest of these runs. None if that cannot be read."""
     receipts = [f for f in files if f.name.endswith(RECEIPT_SUFFIX)]
     if not receipts or not ledger.is_file():
         return None
     try:
-        return json.loads(receipts[-1].read_text(encoding="utf-8"))["id"] in receipts_of(ledger)
+        name = json.loads(receipts[-1].read_text(encoding="utf-8"))["id"]
+        return any(request.receipt == name for request in open_ledger(ledger).requests())
     except (OSError, ValueError, KeyError, TypeError, ExpungeError):
         return None

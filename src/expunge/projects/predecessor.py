@@ -72,8 +72,7 @@ def predecessor_of(checkpoint: Path) -> Predecessor | None:
             f"{checkpoint} is an older model of its project: later ones answered request{'s' * (len(later) > 1)} {', '.join(later)}; give "
             f"the latest, {root / files[-1]}."
         )
-    receipts = lambda ledger: {r.receipt for r in Ledger(ledger).requests()}  # noqa: E731
-    raise_all(later_run_problems(root, state, MODELS, STATE, folder.find(LEDGER, state), receipts))
+    raise_all(later_run_problems(root, state, MODELS, STATE, folder.find(LEDGER, state), Ledger))
     names, samples = folder.find(HELD_OUT, state), folder.find(SAMPLES, state)
     history = folder.find(str(requests_path(Path(files[at]))), state)
     raise_all(

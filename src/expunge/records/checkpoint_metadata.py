@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from ..data.past_requests import answered_by
 from ..data.split import Split
 from ..errors import CheckpointError
 from ..version import __version__
@@ -61,9 +62,7 @@ def metadata_for(role: Role, split: Split, method: Any, seed: int, *, key: bytes
 
 def _request_metadata(role: Role, split: Split, method: Any) -> dict[str, str]:
     """Return the requests that a model has answered, as text, and what a retrained model was trained on."""
-    requests = [e.past for e in split.earlier]
-    if role != "original":
-        requests.append(split.as_request(method.name()))
+    requests = [e.past for e in split.earlier] if role == "original" else answered_by(split, method.name())
     answered = {"requests": public_entries(requests, None)} if requests else {}
     return {**answered, **({"retain_hash": split.retain_hash} if role == "retrain" else {})}
 

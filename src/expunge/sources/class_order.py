@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data.class_lists import stored_classes
+from ..data.class_lists import class_names
 from ..data.timm_folder import timm_labels
 from ..errors import ExpungeError
 from .labels import SHOWN_LABELS, alike, plain
@@ -56,11 +56,7 @@ def model_classes(folder: Path | None) -> list[str]:
 def _of_file(file: Path) -> list[str]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        names = (
-            stored_classes({"classes": content}).get("classes", [])
-            if isinstance(content, list | dict)
-            else []
-        )
+        names = class_names(content) if isinstance(content, list | dict) else []
     except (OSError, ValueError, RecursionError) as error:
         raise ExpungeError(
             f"{file} cannot be read: {type(error).__name__}: {error}; give a JSON file with a list of class names."

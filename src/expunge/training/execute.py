@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..data.past_requests import PastRequest, remember_requests, requests_of
+from ..data.past_requests import PastRequest, answered_by, remember_requests, requests_of
 from ..data.split import Split
 from ..errors import ExpungeError, ModelError, raise_all
 from ..tasks.task import Task, missing_capabilities, missing_text
@@ -210,10 +210,9 @@ def check_run(
 
 def _answered(split: Split, method: Method) -> list[PastRequest]:
     """Return the requests that the model of a finished run has answered."""
-    earlier = [e.past for e in split.earlier]
     if not split.answers_request:
-        return earlier
-    return [*earlier, split.as_request(method.name(), with_contents=True)]
+        return [e.past for e in split.earlier]
+    return answered_by(split, method.name(), with_contents=True)
 
 
 def _with_head(task: Task, model: nn.Module, split: Split, method: Method) -> Task:
